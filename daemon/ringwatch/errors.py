@@ -1,0 +1,55 @@
+"""What can go wrong, sorted by what happens next. The facts are attributes, the text is for people."""
+
+from collections.abc import Sequence
+
+
+class RingwatchError(Exception):
+    """Base of every error that ringwatch raises on purpose."""
+
+
+class ConfigError(RingwatchError, ValueError):
+    """The configuration is wrong: found before start, every mistake at once. Exit code 78."""
+
+    def __init__(self, problems: Sequence[str], source: str = "configuration") -> None:
+        self.problems = tuple(problems)
+        self.source = source
+        lines = "\n".join(f"  - {problem}" for problem in self.problems)
+        super().__init__(f"{source}: {len(self.problems)} mistake{'s'[: len(self.problems) != 1]}\n{lines}")
+
+
+class StreamError(RingwatchError):
+    """Something is wrong with what came over the wire. It never stops the service."""
+
+
+class MalformedMessage(StreamError, ValueError):
+    """A message that cannot be read: it is skipped and counted under ``reason`` (a short stable word)."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        self.reason = reason
+        self.detail = detail
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+
+
+class UnsupportedEncoding(StreamError, ValueError):
+    """The detector uses an encoding or a type that is not supported: the series is abandoned, said once."""
+
+    def __init__(self, what: str, supported: Sequence[str]) -> None:
+        self.what = what
+        self.supported = tuple(supported)
+        super().__init__(f"{what} is not supported; supported: {', '.join(self.supported)}")
+
+
+class SeriesMismatch(StreamError):
+    """The frames do not fit the geometry: that series is abandoned, the service waits for the next."""
+
+    def __init__(self, detector_shape: tuple[int, int], geometry_shape: tuple[int, int], poni: str) -> None:
+        self.detector_shape = detector_shape
+        self.geometry_shape = geometry_shape
+        super().__init__(
+            f"the detector sends frames of {detector_shape[0]} x {detector_shape[1]} (rows x columns), but {poni} "
+            f"describes {geometry_shape[0]} x {geometry_shape[1]}: use the PONI file of this detector"
+        )
+
+
+class PublishError(RingwatchError):
+    """A publisher could not deliver. It retries; the reduction never waits for it."""

@@ -1,0 +1,326 @@
+"""The vocabulary between the rooms: what a detector says, and what ringwatch answers. Plain data, no I/O.
+
+A detector stream becomes SeriesStart, Frame..., SeriesEnd (v1 and v2 alike). The reduction turns them into results:
+SeriesEvent, FrameRows, Snapshot, Profile, Status, SeriesResult. Shapes are (rows, columns).
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Scalar = str | int | float | bool | None
+Codec = Literal["none", "lz4", "lz4hdf5", "bslz4"]
+"""``lz4``: one bare LZ4 block (stream v1). ``lz4hdf5``: HDF5-LZ4 framing (stream v2). ``bslz4``: bitshuffle-LZ4."""
+
+MAX_FRAME_ID = 1 << 48
+
+
+# ----------------------------------------------------------------------------------------------- fates of a frame
+
+
+@dataclass(slots=True)
+class Fates:
+    """What became of the frames of one series: every received frame ends in exactly one of the others.
+
+    received = reduced + late + foreign + duplicate + malformed + skipped + excluded, once the series is closed; while
+    it runs the difference is what waits in the queue. The receiver counts all but ``reduced`` and ``excluded``.
+    """
+
+    received: int = 0
+    reduced: int = 0
+    late: int = 0
+    foreign: int = 0
+    duplicate: int = 0
+    skipped: int = 0
+    malformed: Counter[str] = field(default_factory=Counter)
+    excluded: Counter[str] = field(default_factory=Counter)
+
+    def copy(self) -> "Fates":
+        """Independent copy, safe to publish."""
+        return Fates(
+            self.received, self.reduced, self.late, self.foreign, self.duplicate, self.skipped,
+            Counter(dict(self.malformed)), Counter(dict(self.excluded)),
+        )  # fmt: skip
+
+    @property
+    def settled(self) -> int:
+        """How many frames have met their fate."""
+        return (
+            self.reduced + self.late + self.foreign + self.duplicate + self.skipped
+            + self.malformed.total() + self.excluded.total()
+        )  # fmt: skip
+
+
+# --------------------------------------------------------------------------------------------- from the detector
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesStart:
+    """A series begins. What the header did not say is None.
+
+    Attributes
+    ----------
+    series
+        The detector's series number.
+    unique_id
+        Unique name of the series: the detector's in v2, made by the daemon in v1.
+    header
+        The header's scalars under the detector's own names (bounded in number and size).
+    shape, dtype
+        Of the frames, where the header says so.
+    frames_expected
+        nimages x ntrigger.
+    frame_time_s, energy_eV
+        Period of the frames; photon energy.
+    pixel_size_m
+        (rows, columns).
+    saturation
+        Largest valid pixel value (saturation value or count-rate cutoff).
+    pixel_mask
+        True = ignore this pixel.
+    flatfield, flatfield_applied
+        The detector's flat and whether the frames are already corrected by it.
+    sample
+        Sample name from the header's user data.
+    joined
+        The start was missed: this one was made from the first image that was seen.
+    fates
+        Counters of this series, shared between receiver and reduction.
+    """
+
+    series: int
+    unique_id: str = ""
+    header: Mapping[str, Scalar] = field(default_factory=dict)
+    shape: tuple[int, int] | None = None
+    dtype: np.dtype[np.generic] | None = None
+    frames_expected: int | None = None
+    frame_time_s: float | None = None
+    energy_eV: float | None = None  # noqa: N815 - the unit's own spelling
+    pixel_size_m: tuple[float, float] | None = None
+    saturation: int | None = None
+    pixel_mask: NDArray[np.bool_] | None = None
+    flatfield: NDArray[np.float32] | None = None
+    flatfield_applied: bool | None = None
+    sample: str | None = None
+    joined: bool = False
+    fates: Fates = field(default_factory=Fates)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One detector image, still encoded.
+
+    Attributes
+    ----------
+    series, unique_id
+        The series it says it belongs to (``unique_id`` is empty in v1 until the series table fills it in).
+    frame
+        0-based number in the series, < 2^48.
+    shape, dtype
+        (rows, columns) and native numpy type of the decoded pixels.
+    codec
+        How ``data`` is encoded.
+    data
+        The encoded pixels; not yet checked beyond what the message says about them.
+    received_s
+        Monotonic time of arrival.
+    """
+
+    series: int
+    frame: int
+    shape: tuple[int, int]
+    dtype: np.dtype[np.generic]
+    codec: Codec
+    data: bytes | memoryview
+    unique_id: str = ""
+    received_s: float = 0.0
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes held while the frame waits."""
+        return len(self.data)
+
+    @property
+    def decoded_bytes(self) -> int:
+        """Bytes of the decoded pixels."""
+        return self.shape[0] * self.shape[1] * self.dtype.itemsize
+
+
+EndReason = Literal["end", "complete", "timeout", "abandoned", "shutdown"]
+"""The detector's end message; all frames seen but no end; silence; a new start came first; the daemon stops."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesEnd:
+    """A series is over: no frame of it follows."""
+
+    series: int
+    unique_id: str = ""
+    reason: EndReason = "end"
+
+
+StreamMessage = SeriesStart | Frame | SeriesEnd
+
+
+# ------------------------------------------------------------------------------------------------------- results
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a result belongs to; part of every published message.
+
+    ``digest`` names everything that must be equal for two results to be merged (decision 4).
+    ``generation`` starts at 1 with each accumulation and grows at reset, resume, reload or restart.
+    """
+
+    series: int
+    unique_id: str
+    sample: str
+    generation: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesEvent:
+    """Topic ``series``: a series started, was joined late, is ready (kernels built), ended or was abandoned."""
+
+    origin: Origin
+    time_ns: int
+    event: Literal["start", "joined", "ready", "end", "abandoned"]
+    reason: str
+    header: Mapping[str, Scalar]
+    radial: NDArray[np.float64]
+    edges: NDArray[np.float64]
+    unit: str
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FrameRows:
+    """Topic ``frames``: one entry a frame, in the order they were reduced. Never dropped silently.
+
+    ``spottiness_rings`` is NaN where no bin qualifies. ``count`` and ``total_signal`` are over all radial bins.
+    """
+
+    origin: Origin
+    time_ns: int
+    frame: NDArray[np.int64]
+    spottiness: NDArray[np.float64]
+    spottiness_weighted: NDArray[np.float64]
+    spottiness_rings: NDArray[np.float64]
+    total_signal: NDArray[np.uint64]
+    masked_pixels: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Spottiness:
+    """pyFAI's spottiness, plain and intensity-weighted, and ours over well-measured bins (decision 11).
+
+    ``spottiness_class`` is smooth (< .05), mild (.05-.15) or strong (> .15), or None with ``class_reason``.
+    """
+
+    spottiness: float
+    spottiness_weighted: float
+    spottiness_rings: float | None
+    spottiness_class: Literal["smooth", "mild", "strong"] | None = None
+    class_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Accumulated:
+    """Statistics of the summed image after ``n_frames`` frames; ``averaged`` is pyFAI's on the averaged image."""
+
+    n_frames: int
+    spottiness: Spottiness
+    averaged: Spottiness
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Topic ``snapshot``: all results at one moment, with the counts of frames behind them."""
+
+    origin: Origin
+    time_ns: int
+    n_frames: int
+    union: Spottiness
+    accumulated: Accumulated | None
+    fates: Fates
+    missing: int
+    detector_dropped: int | None
+    frames_expected: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Topic ``profile``: one azimuthal profile with its sums, all of shape (bins,), pyFAI's names and meaning."""
+
+    origin: Origin
+    time_ns: int
+    kind: Literal["mean"]
+    source: Literal["union", "accumulated"]
+    window: str
+    n_frames: int
+    radial: NDArray[np.float64]
+    intensity: NDArray[np.float64]
+    std: NDArray[np.float64]
+    sem: NDArray[np.float64]
+    signal: NDArray[np.float64]
+    variance: NDArray[np.float64]
+    normalization: NDArray[np.float64]
+    norm_sq: NDArray[np.float64]
+    count: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Topic ``status``: how the daemon itself is doing, every 2 s."""
+
+    time_ns: int
+    state: Literal["waiting", "measuring", "draining", "error"]
+    reason: str
+    fps: float
+    lag_s: float
+    backlog_bytes: int
+    device: str
+    totals: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesResult:
+    """Everything a file needs when a series is over; not published over sockets.
+
+    Attributes
+    ----------
+    sums
+        uint64, shape (6, bins, 2): signal, signal squared, norm x signal, norm, norm squared, count as (high, low)
+        words of a 128-bit two's complement integer; norms in units of ``norm_quantum``.
+    image_sum, image_lost
+        Pixel-wise sum of valid counts and number of frames in which the pixel was invalid, shape (rows, columns).
+    missing
+        Intervals of frame numbers never received, (first, last), at most 1000.
+    """
+
+    origin: Origin
+    time_ns: int
+    reason: str
+    header: Mapping[str, Scalar]
+    n_frames: int
+    radial: NDArray[np.float64]
+    edges: NDArray[np.float64]
+    unit: str
+    exact: bool
+    sums: NDArray[np.uint64]
+    norm_quantum: float
+    image_sum: NDArray[np.uint64] | None
+    image_lost: NDArray[np.uint32] | None
+    fates: Fates
+    missing: tuple[tuple[int, int], ...]
+    poni: str
+    versions: Mapping[str, str]
+
+
+Result = SeriesEvent | FrameRows | Snapshot | Profile | Status | SeriesResult

@@ -1,0 +1,1 @@
+"""From messages to results: decompress, integrate, accumulate, evaluate."""

@@ -1,0 +1,1 @@
+"""The whole: what is wired to what, and its life from start to stop."""

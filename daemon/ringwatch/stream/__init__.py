@@ -1,0 +1,1 @@
+"""From the wire to messages: decoders, the series table, the receiver, the simulator and replay."""

@@ -1,0 +1,1 @@
+"""The numbers: OpenCL kernels, their numpy specification, geometry and exact sums. Knows arrays, never messages."""
