@@ -1,0 +1,33 @@
+"""What can go wrong on the numbers' side. The facts are attributes, the text is for people."""
+
+
+class DeviceError(RuntimeError):
+    """The OpenCL device cannot be used (any more). The daemon exits with code 1: a restart may help."""
+
+
+class NoDevice(DeviceError):
+    """No usable OpenCL device: ``reason`` says what was looked for and found, ``advice`` how to get one."""
+
+    def __init__(self, reason: str, advice: str) -> None:
+        self.reason = reason
+        self.advice = advice
+        super().__init__(f"{reason}\n{advice}")
+
+
+class KernelBuildError(DeviceError):
+    """The device's compiler refused a kernel; ``log`` is what it said."""
+
+    def __init__(self, log: str, device: str, kernel: str) -> None:
+        self.log = log
+        self.device = device
+        self.kernel = kernel
+        super().__init__(f"kernel {kernel} does not build on {device}:\n{log}")
+
+
+class OutOfDeviceMemory(DeviceError):
+    """The device has less memory than the series needs. Both numbers are bytes."""
+
+    def __init__(self, needed_bytes: int, free_bytes: int) -> None:
+        self.needed_bytes = needed_bytes
+        self.free_bytes = free_bytes
+        super().__init__(f"{needed_bytes / 1e6:.0f} MB of device memory are needed, {free_bytes / 1e6:.0f} MB are free")
