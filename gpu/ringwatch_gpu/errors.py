@@ -31,3 +31,15 @@ class OutOfDeviceMemory(DeviceError):
         self.needed_bytes = needed_bytes
         self.free_bytes = free_bytes
         super().__init__(f"{needed_bytes / 1e6:.0f} MB of device memory are needed, {free_bytes / 1e6:.0f} MB are free")
+
+
+class DigestMismatch(ValueError):
+    """Sums of different geometries, masks or norms cannot be merged or subtracted."""
+
+    def __init__(self, ours: str, theirs: str) -> None:
+        self.ours = ours
+        self.theirs = theirs
+        super().__init__(
+            f"these sums were made with different geometry, mask, bins or corrections (digests {ours[:12]} and "
+            f"{theirs[:12]}): they cannot be merged"
+        )

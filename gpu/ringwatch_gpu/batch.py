@@ -1,0 +1,103 @@
+"""From the decoded frames of a batch to their exact sums, and to the summed image, on one OpenCL device.
+
+The batch lies in slots that the caller fills; kernels run in a form that suits the device (`lanes`: one frame a vector
+lane, for CPUs; `groups`: sorted pixels, work-groups and integer atomics, for GPUs) and give the same bits.
+"""
+
+from typing import Literal
+
+import numpy as np
+import pyopencl as cl
+from numpy.typing import NDArray
+
+from . import exact
+from .geometry import Geometry
+from .groups import GroupKernels
+from .image import ImageBuffers, ImageEvaluation
+from .lanes import LaneKernels
+from .memory import Slots, check_memory
+from .reference import ImageSums
+from .sums import FrameSums, StaticSums
+from .tables import BATCH, SortedPixels
+from .validity import Validity
+
+Form = Literal["lanes", "groups"]
+
+_LARGEST_PRODUCT = 1 << 64
+
+
+class BatchIntegrator:
+    """Exact sums of batches of up to eight frames, and of the summed image.
+
+    Parameters
+    ----------
+    geometry
+        Bin and norm of every pixel.
+    dtype
+        Pixel type of the frames, an integer of 8, 16 or 32 bits.
+    device
+        Where to compute.
+    form
+        Kernel form; by default the one that suits the device.
+
+    Raises
+    ------
+    OutOfDeviceMemory, KernelBuildError
+    """
+
+    def __init__(
+        self, geometry: Geometry, dtype: np.dtype[np.generic], device: cl.Device, form: Form | None = None
+    ) -> None:
+        self.geometry, self.dtype = geometry, dtype
+        frame_bytes = geometry.pixels * dtype.itemsize
+        check_memory(device, BATCH * frame_bytes + 26 * geometry.pixels, BATCH * frame_bytes)
+        self.form = form or ("groups" if device.type & cl.device_type.GPU else "lanes")
+        self.context = cl.Context([device])
+        self._queue = cl.CommandQueue(self.context)
+        self._slots = Slots(self._queue, BATCH, geometry.pixels, dtype)
+        self._image = ImageBuffers(self._queue, geometry.pixels)
+        self._sorted = SortedPixels(self.context, geometry)
+        self._evaluation = ImageEvaluation(self._queue, geometry, self._sorted, self._image)
+        self._kernels = self._kernels_of(self.form)
+        self.static = StaticSums.of(geometry.bin_table, geometry.norm_q, geometry.bins)
+        self._largest_norm = int(geometry.norm_q.max(initial=0))
+
+    def _kernels_of(self, form: Form) -> LaneKernels | GroupKernels:
+        if form == "lanes":
+            return LaneKernels(self._queue, self.geometry, self.dtype, self._slots, self._image)
+        return GroupKernels(self._queue, self.geometry, self.dtype, self._slots, self._image, self._sorted)
+
+    @property
+    def slots(self) -> NDArray[np.generic]:
+        """Where the frames of the next batch are written, shape (8, rows, columns), of the frames' own type."""
+        return self._slots.array.reshape(BATCH, *self.geometry.shape)
+
+    def integrate(self, n_frames: int, validity: Validity) -> FrameSums:
+        """Sums of the first ``n_frames`` slots, which are also added to the summed image."""
+        self._slots.upload(n_frames)
+        planes, seen = self._kernels.integrate(n_frames, validity)
+        signal, square, product, lost, lost_norm, lost_low, lost_high = np.moveaxis(planes[:n_frames], 1, 0)
+        signal_sq, norm_signal = exact.words(square), exact.words(product)
+        if self._overflows(int(signal.max(initial=0)), seen):
+            wide = np.moveaxis(self._kernels.integrate_wide(n_frames, validity)[:n_frames], 1, 0)
+            signal_sq, norm_signal = exact.from_halves(wide[0], wide[1]), exact.from_halves(wide[2], wide[3])
+        return FrameSums(
+            signal.copy(), signal_sq, norm_signal, lost.copy(), lost_norm.copy(), exact.from_halves(lost_low, lost_high)
+        )
+
+    def evaluate_image(self, n_frames: int) -> ImageSums:
+        """Statistics of the summed image, which holds ``n_frames`` frames."""
+        return self._evaluation.run(n_frames)
+
+    def read_image(self) -> tuple[NDArray[np.uint64], NDArray[np.uint32]]:
+        """The summed image and in how many frames each pixel was lost, both (rows, columns)."""
+        total, lost = self._image.read()
+        return total.reshape(self.geometry.shape), lost.reshape(self.geometry.shape)
+
+    def clear(self) -> None:
+        """Forget the summed image."""
+        self._image.clear()
+
+    def _overflows(self, largest_signal: int, seen: int) -> bool:
+        """Whether a 64-bit sum may have wrapped: sum s^2 <= max(s) sum s, sum g s <= max(g) sum s."""
+        return largest_signal * max(seen, self._largest_norm) >= _LARGEST_PRODUCT

@@ -1,0 +1,89 @@
+"""kernels/groups.cl: sorted pixels, work-groups and integer atomics. The form for GPU devices."""
+
+from itertools import pairwise
+
+import numpy as np
+import pyopencl as cl
+from numpy.typing import NDArray
+
+from .geometry import Geometry
+from .image import ImageBuffers
+from .memory import Slots
+from .programs import build
+from .tables import BATCH, NO_DUMMIES, SUM_PLANES, WIDE_PLANES, SortedPixels, constant, pixel_type, validity_arguments
+from .validity import Validity
+
+_SEGMENT_PIXELS = 4096
+
+
+class GroupKernels:
+    """kernels/groups.cl: sorted pixels, work-groups, integer atomics."""
+
+    def __init__(
+        self,
+        queue: cl.CommandQueue,
+        geometry: Geometry,
+        dtype: np.dtype[np.generic],
+        slots: Slots,
+        image: ImageBuffers,
+        sorted_pixels: SortedPixels,
+        group: int = 64,
+    ) -> None:
+        self._queue, self._group, self._pixels, context = queue, group, geometry.pixels, queue.context
+        bins = geometry.bins
+        constants = {"PIXEL": pixel_type(dtype), "PIXELS": geometry.pixels, "BINS": bins, "GROUP": group}
+        program = build(context, "groups", constants)
+        start, of_bin = _segments(sorted_pixels.bin_start)
+        self._segments = len(of_bin)
+        tables = (sorted_pixels.order, sorted_pixels.norm, constant(context, start), constant(context, of_bin))
+        bin_table = constant(context, geometry.bin_table)
+        self._kept = (bin_table, *tables)  # kernels do not keep their arguments alive
+        self._seen = cl.Buffer(context, cl.mem_flags.READ_WRITE, 4)
+        self._sums = cl.Buffer(context, cl.mem_flags.READ_WRITE, BATCH * bins * SUM_PLANES * 8)
+        self._host = np.empty((BATCH, SUM_PLANES, bins), np.uint64)
+        self._integrate = cl.Kernel(program, "integrate")
+        self._wide = cl.Kernel(program, "integrate_wide")
+        self._accumulate = cl.Kernel(program, "accumulate_image")
+        none = (np.uint32(0), NO_DUMMIES)
+        self._integrate.set_args(slots.buffer, *tables, *none, self._sums, self._seen)
+        self._wide.set_args(slots.buffer, *tables, *none, self._sums)
+        self._accumulate.set_args(slots.buffer, bin_table, np.uint32(0), *none, image.low, image.high, image.lost)
+
+    def integrate(self, n_frames: int, validity: Validity) -> tuple[NDArray[np.uint64], int]:
+        """Planes of the batch, (8, 7, bins), valid until the next call, and the OR of all valid values."""
+        limit, dummies = validity_arguments(validity)
+        for position, argument in enumerate((np.uint32(n_frames), limit, dummies), start=2):
+            self._accumulate.set_arg(position, argument)
+        cl.enqueue_fill_buffer(self._queue, self._seen, np.uint32(0), 0, 4)
+        self._launch(self._integrate, n_frames, limit, dummies)
+        rounded = -(-self._pixels // self._group) * self._group
+        cl.enqueue_nd_range_kernel(self._queue, self._accumulate, (rounded,), (self._group,))
+        seen = np.empty(1, np.uint32)
+        cl.enqueue_copy(self._queue, seen, self._seen, is_blocking=False)
+        cl.enqueue_copy(self._queue, self._host, self._sums)
+        return self._host, int(seen[0])
+
+    def integrate_wide(self, n_frames: int, validity: Validity) -> NDArray[np.uint64]:
+        """Halves of squares and products, (8, 4, bins)."""
+        self._launch(self._wide, n_frames, *validity_arguments(validity))
+        host = np.empty((BATCH, WIDE_PLANES, self._host.shape[2]), np.uint64)
+        cl.enqueue_copy(self._queue, host, self._sums)
+        return host
+
+    def _launch(self, kernel: cl.Kernel, n_frames: int, limit: np.uint32, dummies: np.void) -> None:
+        kernel.set_arg(5, limit)
+        kernel.set_arg(6, dummies)
+        cl.enqueue_fill_buffer(self._queue, self._sums, np.uint64(0), 0, self._host.nbytes)
+        if self._segments:
+            cl.enqueue_nd_range_kernel(self._queue, kernel, (self._segments * self._group, n_frames), (self._group, 1))
+
+
+def _segments(bin_start: NDArray[np.uint32]) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
+    """Cut every bin into stretches of at most 4096 pixels: their starts (and the end), and the bin of each."""
+    starts: list[NDArray[np.uint32]] = []
+    of_bin: list[int] = []
+    for number, (first, last) in enumerate(pairwise(bin_start)):
+        pieces = np.arange(first, last, _SEGMENT_PIXELS, dtype=np.uint32)
+        starts.append(pieces)
+        of_bin += [number] * len(pieces)
+    return np.concatenate([*starts, bin_start[-1:]]), np.array(of_bin, np.uint16)

@@ -1,0 +1,181 @@
+"""The sums of every radial bin, exact: of each frame of a batch, and of any set of frames.
+
+With s the signal of a pixel, g its normalization in units of ``norm_quantum`` and valid pixels only:
+signal = sum s, signal_sq = sum s^2, norm_signal = sum g s, norm = sum g, norm_sq = sum g^2, count = number of pixels.
+All are integers, so the union of two sets is addition, and taking a part away is subtraction: any order, any device,
+any partition gives the same bits (Kieffer et al., J. Appl. Cryst. (2025), with the cross term made exact).
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import exact
+from .errors import DigestMismatch
+from .exact import Integers, Words
+
+ROWS = ("signal", "signal_sq", "norm_signal", "norm", "norm_sq", "count")
+
+
+@dataclass(frozen=True)
+class StaticSums:
+    """What the pixels of each bin hold before any frame: norm, norm_sq (words, shape (bins, 2)) and count (bins,)."""
+
+    norm: Words
+    norm_sq: Words
+    count: NDArray[np.uint64]
+
+    @classmethod
+    def of(cls, bin_table: NDArray[np.uint16], norm_q: NDArray[np.uint32], bins: int) -> "StaticSums":
+        """Sums over the used pixels (bin < bins) of flat tables of shape (pixels,)."""
+        used = bin_table < bins
+        index, g = bin_table[used], norm_q[used].astype(np.uint64)
+        count = np.bincount(index, minlength=bins).astype(np.uint64)
+        return cls(exact.bincount(index, g, bins), exact.bincount(index, g * g, bins), count)
+
+
+@dataclass(frozen=True)
+class FrameSums:
+    """Sums of each frame of a batch; words have shape (frames, bins, 2), plain sums (frames, bins).
+
+    What the invalid pixels took away is kept apart (``lost_*``): norms and counts of valid frames are static.
+    """
+
+    signal: NDArray[np.uint64]
+    signal_sq: Words
+    norm_signal: Words
+    lost_count: NDArray[np.uint64]
+    lost_norm: NDArray[np.uint64]
+    lost_norm_sq: Words
+
+    def __len__(self) -> int:
+        return len(self.signal)
+
+    def rows(self, static: StaticSums) -> Words:
+        """All six sums, shape (frames, 6, bins, 2)."""
+        return np.stack(
+            [
+                exact.words(self.signal),
+                self.signal_sq,
+                self.norm_signal,
+                exact.subtract(np.broadcast_to(static.norm, self.lost_norm_sq.shape), exact.words(self.lost_norm)),
+                exact.subtract(np.broadcast_to(static.norm_sq, self.lost_norm_sq.shape), self.lost_norm_sq),
+                exact.words(static.count - self.lost_count),
+            ],
+            axis=1,
+        )
+
+
+@dataclass(frozen=True)
+class RingProfile:
+    """Azimuthal mean profile, all of shape (bins,); names and meaning are pyFAI's, empty bins are 0.
+
+    intensity = signal / normalization, std = sqrt(variance / norm_sq), sem = sqrt(variance) / normalization, with
+    variance = sum (s - g I)^2 (azimuthal error model).
+    """
+
+    intensity: NDArray[np.float64]
+    std: NDArray[np.float64]
+    sem: NDArray[np.float64]
+    signal: NDArray[np.float64]
+    variance: NDArray[np.float64]
+    normalization: NDArray[np.float64]
+    norm_sq: NDArray[np.float64]
+    count: NDArray[np.float64]
+
+    @classmethod
+    def of(
+        cls,
+        signal: NDArray[np.float64],
+        variance: NDArray[np.float64],
+        normalization: NDArray[np.float64],
+        norm_sq: NDArray[np.float64],
+        count: NDArray[np.float64],
+    ) -> "RingProfile":
+        """The profile that belongs to these sums."""
+        filled = normalization > 0
+        safe = np.where(filled, normalization, 1.0)
+        intensity = np.where(filled, signal / safe, 0.0)
+        sem = np.where(filled, np.sqrt(variance) / safe, 0.0)
+        std = np.sqrt(variance / np.where(norm_sq > 0, norm_sq, 1.0))
+        return cls(intensity, std, sem, signal, variance, normalization, norm_sq, count)
+
+
+@dataclass(frozen=True)
+class RingSums:
+    """Exact sums of a set of frames.
+
+    Attributes
+    ----------
+    words
+        Shape (6, bins, 2), rows as in `ROWS`, norms in units of ``norm_quantum``.
+    n_frames
+        Number of frames behind them.
+    digest
+        Name of everything that must be equal for two sums to be merged.
+    norm_quantum
+        One unit of g.
+    """
+
+    words: Words
+    n_frames: int
+    digest: str
+    norm_quantum: float
+
+    @classmethod
+    def zero(cls, bins: int, digest: str, norm_quantum: float) -> "RingSums":
+        """The sums of no frame."""
+        return cls(np.zeros((len(ROWS), bins, 2), np.uint64), 0, digest, norm_quantum)
+
+    def __add__(self, other: "RingSums") -> "RingSums":
+        self._require_same(other)
+        return RingSums(
+            exact.add(self.words, other.words), self.n_frames + other.n_frames, self.digest, self.norm_quantum
+        )
+
+    def __sub__(self, other: "RingSums") -> "RingSums":
+        self._require_same(other)
+        return RingSums(
+            exact.subtract(self.words, other.words), self.n_frames - other.n_frames, self.digest, self.norm_quantum
+        )
+
+    def plus_frames(self, frames: FrameSums, static: StaticSums) -> "RingSums":
+        """These sums and those of a batch of frames."""
+        batch = exact.total(frames.rows(static))
+        return RingSums(exact.add(self.words, batch), self.n_frames + len(frames), self.digest, self.norm_quantum)
+
+    def row(self, name: str) -> Integers:
+        """One of `ROWS` as Python integers, shape (bins,)."""
+        return exact.to_integers(self.words[ROWS.index(name)])
+
+    @cached_property
+    def profile(self) -> RingProfile:
+        """Correctly rounded profile: the variance is taken in integers, so nothing cancels.
+
+        variance = (T G1^2 - 2 V H G1 + V^2 G2) / G1^2.
+        """
+        V, T, H, G1, G2, n = (exact.to_integers(row) for row in self.words)
+        square = G1 * G1
+        numerator = T * square - 2 * V * H * G1 + V * V * G2
+        variance = np.array([a / b if b else 0.0 for a, b in zip(numerator, square, strict=True)])
+        q = self.norm_quantum
+        as_float = [x.astype(np.float64) for x in (V, G1, G2, n)]
+        return RingProfile.of(as_float[0], variance, as_float[1] * q, as_float[2] * q * q, as_float[3])
+
+    def _require_same(self, other: "RingSums") -> None:
+        if self.digest != other.digest:
+            raise DigestMismatch(self.digest, other.digest)
+
+
+def frame_profiles(frames: FrameSums, static: StaticSums, norm_quantum: float) -> RingProfile:
+    """Profiles of every frame of a batch in float64, arrays of shape (frames, bins).
+
+    variance = T - 2 m H + m^2 G2 with m = V / G1: what cancels is 4 counts^2 / variance times 1e-16 (science of one
+    frame: below 1e-9), so the integers are needed only for unions.
+    """
+    V, T, H, G1, G2, n = np.moveaxis(exact.to_float(frames.rows(static)), 1, 0)
+    mean = V / np.where(G1 > 0, G1, 1.0)
+    variance = np.maximum(T - 2 * mean * H + mean * mean * G2, 0.0)
+    return RingProfile.of(V, variance, G1 * norm_quantum, G2 * norm_quantum**2, n)

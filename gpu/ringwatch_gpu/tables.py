@@ -1,0 +1,41 @@
+"""From a geometry to its tables on a device: shared by all kernel forms."""
+
+import numpy as np
+import pyopencl as cl
+from numpy.typing import NDArray
+
+from .geometry import Geometry
+from .validity import Validity
+
+BATCH = 8
+SUM_PLANES = 7
+WIDE_PLANES = 4
+NO_DUMMIES: np.void = cl.cltypes.make_uint4(0, 0, 0, 0)
+
+
+def constant(context: cl.Context, array: NDArray[np.generic]) -> cl.Buffer:
+    """Read-only copy of an array on the device; an empty one gets one element, since a buffer cannot be empty."""
+    array = np.ascontiguousarray(array) if array.size else np.zeros(1, array.dtype)
+    return cl.Buffer(context, cl.mem_flags.READ_ONLY | cl.mem_flags.COPY_HOST_PTR, hostbuf=array)
+
+
+class SortedPixels:
+    """The used pixels in the order of their bins, with norms; ``bin_start`` has bins + 1 entries."""
+
+    def __init__(self, context: cl.Context, geometry: Geometry) -> None:
+        order = np.argsort(geometry.bin_table, kind="stable").astype(np.uint32)
+        self.bin_start = np.searchsorted(geometry.bin_table[order], np.arange(geometry.bins + 1)).astype(np.uint32)
+        order = order[: self.bin_start[-1]]
+        self.order = constant(context, order)
+        self.norm = constant(context, geometry.norm_q[order])
+
+
+def pixel_type(dtype: np.dtype[np.generic]) -> str:
+    """OpenCL's name of the unsigned type as wide as ``dtype``: signed values are compared as unsigned ones."""
+    return {1: "uchar", 2: "ushort", 4: "uint"}[dtype.itemsize]
+
+
+def validity_arguments(validity: Validity) -> tuple[np.uint32, np.void]:
+    """``limit`` and ``dummies`` as the kernels take them: four values, padded by one that is never valid."""
+    padded = [*validity.dummies, *[0xFFFFFFFF] * 4][:4]
+    return np.uint32(validity.limit), cl.cltypes.make_uint4(*padded)
