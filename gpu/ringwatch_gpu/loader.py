@@ -21,16 +21,12 @@ from pathlib import Path
 
 import pyopencl as cl
 
-from ringwatch_gpu.errors import DeviceError
+from .errors import DeviceError
 
 USER_VARIABLES = ("OCL_ICD_VENDORS", "OPENCL_VENDOR_PATH")
 
-# The loader's own two places, and conda's.
-_VENDOR_FOLDERS = (
-    Path("/etc/OpenCL/vendors"),
-    Path(cl.__file__).parent / ".libs",
-    Path(sysconfig.get_path("data")) / "etc/OpenCL/vendors",
-)
+# The system's and conda's. The loader reads a third, inside pyopencl, in any case.
+_VENDOR_FOLDERS = (Path("/etc/OpenCL/vendors"), Path(sysconfig.get_path("data"), "etc/OpenCL/vendors"))
 _NVIDIA_CONTAINER = Path("/usr/local/nvidia/lib64")
 _NVIDIA_FOLDERS = (_NVIDIA_CONTAINER, Path(f"/usr/lib/{platform.machine()}-linux-gnu"), Path("/usr/lib64"))
 # What NVIDIA's OpenCL opens by bare name while it works.
@@ -118,7 +114,7 @@ def _installed_runtimes() -> list[Path]:
 
 
 def _merged(known: Sequence[str], installed: Sequence[Path]) -> list[str]:
-    """One library a file name. An absolute path of the machine's stands; a bare name gives way to a path that exists."""
+    """One library a file name: an absolute path of ``known`` stands, a bare name gives way to a path that exists."""
     by_name = {Path(name).name: name for name in known}
     for path in installed:
         if not Path(by_name.get(path.name, "")).is_absolute():

@@ -1,5 +1,6 @@
 """From a kernel file and its constants to kernels that are ready to call; the build log is in the error."""
 
+import warnings
 from collections.abc import Mapping
 from importlib.resources import files
 
@@ -20,6 +21,9 @@ def build(context: cl.Context, stem: str, constants: Mapping[str, int | str]) ->
     options = [f"-D{name}={value}" for name, value in constants.items()]
     program = cl.Program(context, source)
     try:
-        return program.build(options=options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", cl.CompilerWarning)  # Intel's compiler comments on every success
+            program.build(options=options)
     except cl.Error as error:
         raise KernelBuildError(str(error), context.devices[0].name, stem) from error
+    return program
