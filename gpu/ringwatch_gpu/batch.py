@@ -18,7 +18,7 @@ from .lanes import LaneKernels
 from .memory import Slots, check_memory
 from .reference import ImageSums
 from .sums import FrameSums, StaticSums
-from .tables import BATCH, SortedPixels
+from .tables import BATCH, PixelTables
 from .validity import Validity
 
 Form = Literal["lanes", "groups"]
@@ -56,16 +56,14 @@ class BatchIntegrator:
         self._queue = cl.CommandQueue(self.context)
         self._slots = Slots(self._queue, BATCH, geometry.pixels, dtype)
         self._image = ImageBuffers(self._queue, geometry.pixels)
-        self._sorted = SortedPixels(self.context, geometry)
-        self._evaluation = ImageEvaluation(self._queue, geometry, self._sorted, self._image)
-        self._kernels = self._kernels_of(self.form)
         self.static = StaticSums.of(geometry.bin_table, geometry.norm_q, geometry.bins)
+        self._tables = PixelTables(self.context, geometry)
+        self._evaluation = ImageEvaluation(self._queue, geometry, self.static, self._tables, self._image)
+        kernels = GroupKernels if self.form == "groups" else LaneKernels
+        self._kernels: GroupKernels | LaneKernels = kernels(
+            self._queue, geometry, dtype, self._slots, self._image, self._tables
+        )
         self._largest_norm = int(geometry.norm_q.max(initial=0))
-
-    def _kernels_of(self, form: Form) -> LaneKernels | GroupKernels:
-        if form == "lanes":
-            return LaneKernels(self._queue, self.geometry, self.dtype, self._slots, self._image)
-        return GroupKernels(self._queue, self.geometry, self.dtype, self._slots, self._image, self._sorted)
 
     @property
     def slots(self) -> NDArray[np.generic]:

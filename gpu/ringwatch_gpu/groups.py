@@ -10,7 +10,17 @@ from .geometry import Geometry
 from .image import ImageBuffers
 from .memory import Slots
 from .programs import build
-from .tables import BATCH, NO_DUMMIES, SUM_PLANES, WIDE_PLANES, SortedPixels, constant, pixel_type, validity_arguments
+from .tables import (
+    BATCH,
+    NO_DUMMIES,
+    SUM_PLANES,
+    WIDE_PLANES,
+    PixelTables,
+    SortedPixels,
+    constant,
+    pixel_type,
+    validity_arguments,
+)
 from .validity import Validity
 
 _SEGMENT_PIXELS = 4096
@@ -26,18 +36,18 @@ class GroupKernels:
         dtype: np.dtype[np.generic],
         slots: Slots,
         image: ImageBuffers,
-        sorted_pixels: SortedPixels,
+        tables: PixelTables,
         group: int = 64,
     ) -> None:
         self._queue, self._group, self._pixels, context = queue, group, geometry.pixels, queue.context
         bins = geometry.bins
         constants = {"PIXEL": pixel_type(dtype), "PIXELS": geometry.pixels, "BINS": bins, "GROUP": group}
         program = build(context, "groups", constants)
+        sorted_pixels = SortedPixels(context, geometry)
         start, of_bin = _segments(sorted_pixels.bin_start)
         self._segments = len(of_bin)
-        tables = (sorted_pixels.order, sorted_pixels.norm, constant(context, start), constant(context, of_bin))
-        bin_table = constant(context, geometry.bin_table)
-        self._kept = (bin_table, *tables)  # kernels do not keep their arguments alive
+        rings = (sorted_pixels.order, sorted_pixels.norm, constant(context, start), constant(context, of_bin))
+        self._kept = rings  # kernels do not keep their arguments alive
         self._seen = cl.Buffer(context, cl.mem_flags.READ_WRITE, 4)
         self._sums = cl.Buffer(context, cl.mem_flags.READ_WRITE, BATCH * bins * SUM_PLANES * 8)
         self._host = np.empty((BATCH, SUM_PLANES, bins), np.uint64)
@@ -45,9 +55,11 @@ class GroupKernels:
         self._wide = cl.Kernel(program, "integrate_wide")
         self._accumulate = cl.Kernel(program, "accumulate_image")
         none = (np.uint32(0), NO_DUMMIES)
-        self._integrate.set_args(slots.buffer, *tables, *none, self._sums, self._seen)
-        self._wide.set_args(slots.buffer, *tables, *none, self._sums)
-        self._accumulate.set_args(slots.buffer, bin_table, np.uint32(0), *none, image.low, image.high, image.lost)
+        self._integrate.set_args(slots.buffer, *rings, *none, self._sums, self._seen)
+        self._wide.set_args(slots.buffer, *rings, *none, self._sums)
+        self._accumulate.set_args(
+            slots.buffer, tables.bin_table, np.uint32(0), *none, image.low, image.high, image.lost
+        )
 
     def integrate(self, n_frames: int, validity: Validity) -> tuple[NDArray[np.uint64], int]:
         """Planes of the batch, (8, 7, bins), valid until the next call, and the OR of all valid values."""

@@ -8,7 +8,13 @@ from . import exact
 from .geometry import Geometry
 from .programs import build
 from .reference import ImageSums
-from .tables import SortedPixels, constant
+from .sums import StaticSums
+from .tables import PixelTables
+
+_CPU_ITEMS = 64  # a constant: the order of floating additions must not depend on the number of cores
+_GPU_ITEMS = 2048
+_FIRST_PLANES, _FIRST_FLOATS = 8, 6
+_SECOND_PLANES, _SECOND_FLOATS = 2, 0
 
 
 class ImageBuffers:
@@ -38,30 +44,59 @@ class ImageBuffers:
 
 
 class ImageEvaluation:
-    """kernels/image.cl: statistics of the summed and of the averaged image."""
-
-    GROUP = 64
+    """Two-pass statistics of the summed and of the averaged image; the means between the passes are the host's."""
 
     def __init__(
-        self, queue: cl.CommandQueue, geometry: Geometry, sorted_pixels: SortedPixels, image: ImageBuffers
+        self,
+        queue: cl.CommandQueue,
+        geometry: Geometry,
+        static: StaticSums,
+        tables: PixelTables,
+        image: ImageBuffers,
     ) -> None:
-        self._queue, self._bins, context = queue, geometry.bins, queue.context
-        program = build(context, "image", {"BINS": geometry.bins, "GROUP": self.GROUP})
-        self._integers = np.empty((4, geometry.bins), np.uint64)
-        self._floats = np.empty((5, geometry.bins), np.float64)
-        self._out = [cl.Buffer(context, cl.mem_flags.WRITE_ONLY, a.nbytes) for a in (self._integers, self._floats)]
-        self._kernel = cl.Kernel(program, "evaluate_image")
-        bin_start = constant(context, sorted_pixels.bin_start)
-        self._kept = bin_start  # kernels do not keep their arguments alive
-        images = (image.low, image.high, image.lost)
-        self._kernel.set_args(sorted_pixels.order, sorted_pixels.norm, bin_start, *images, np.uint32(0), *self._out)
+        self._queue, self._bins, self._static, context = queue, geometry.bins, static, queue.context
+        self._items = _GPU_ITEMS if queue.device.type & cl.device_type.GPU else _CPU_ITEMS
+        constants = {"PIXELS": geometry.pixels, "BINS": geometry.bins, "ITEMS": self._items}
+        program = build(context, "image", constants)
+        flags = cl.mem_flags
+        largest = geometry.bins * _FIRST_PLANES * 8
+        self._partial = cl.Buffer(context, flags.READ_WRITE, self._items * largest)
+        self._total = cl.Buffer(context, flags.WRITE_ONLY, largest)
+        self._mean = cl.Buffer(context, flags.READ_ONLY, geometry.bins * 16)
+        pixels = (tables.bin_table, tables.norm_q, image.low, image.high, image.lost, np.uint32(0))
+        self._first, self._second, self._sum = (
+            cl.Kernel(program, name) for name in ("first_pass", "second_pass", "sum_items")
+        )
+        self._first.set_args(*pixels, self._partial)
+        self._second.set_args(*pixels, self._mean, self._partial)
+        self._sum.set_args(self._partial, np.uint32(0), np.uint32(0), self._total)
 
     def run(self, n_frames: int) -> ImageSums:
-        """Statistics of the summed image, which holds ``n_frames`` frames."""
-        self._kernel.set_arg(6, np.uint32(n_frames))
-        cl.enqueue_nd_range_kernel(self._queue, self._kernel, (self._bins * self.GROUP,), (self.GROUP,))
-        cl.enqueue_copy(self._queue, self._integers, self._out[0], is_blocking=False)
-        cl.enqueue_copy(self._queue, self._floats, self._out[1])
-        signal, low, high, count = (row.copy() for row in self._integers)
-        norm_sq, variance, *averaged = (row.copy() for row in self._floats)
-        return ImageSums(signal, exact.from_halves(low, high), count, norm_sq, variance, *averaged)
+        """Statistics of the summed image, which holds ``n_frames`` > 0 frames."""
+        static = self._static
+        cells = self._pass(self._first, n_frames, _FIRST_PLANES, _FIRST_FLOATS)
+        signal, lost_signal, gone, gone_norm, low, high = (column.copy() for column in cells[:, :_FIRST_FLOATS].T)
+        lost_average, lost_square = cells[:, _FIRST_FLOATS:].view(np.float64).T
+        norm = exact.subtract(exact.scaled(static.norm, n_frames), exact.from_halves(low, high))
+        averaged_signal = (signal - lost_signal) / n_frames + lost_average
+        averaged_norm = exact.to_float(exact.subtract(static.norm, exact.words(gone_norm)))
+        norm_sq = exact.to_float(static.norm_sq) * float(n_frames) ** 2 - lost_square
+        means = [signal / _nonzero(exact.to_float(norm)) * n_frames, averaged_signal / _nonzero(averaged_norm)]
+        cl.enqueue_copy(self._queue, self._mean, np.stack(means, axis=1))
+        squares = self._pass(self._second, n_frames, _SECOND_PLANES, _SECOND_FLOATS).view(np.float64)
+        count, variance, averaged_variance = static.count - gone, squares[:, 0].copy(), squares[:, 1].copy()
+        return ImageSums(signal, norm, count, norm_sq, variance, averaged_signal, averaged_norm, averaged_variance)
+
+    def _pass(self, kernel: cl.Kernel, n_frames: int, planes: int, floats: int) -> NDArray[np.uint64]:
+        kernel.set_arg(5, np.uint32(n_frames))
+        self._sum.set_arg(1, np.uint32(planes))
+        self._sum.set_arg(2, np.uint32(floats))
+        total = np.empty((self._bins, planes), np.uint64)
+        cl.enqueue_nd_range_kernel(self._queue, kernel, (self._items,), (1,))
+        cl.enqueue_nd_range_kernel(self._queue, self._sum, (total.size,), None)
+        cl.enqueue_copy(self._queue, total, self._total)
+        return total
+
+
+def _nonzero(norm: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.where(norm > 0, norm, 1.0)

@@ -8,7 +8,7 @@ from .geometry import Geometry
 from .image import ImageBuffers
 from .memory import Slots
 from .programs import build
-from .tables import BATCH, NO_DUMMIES, SUM_PLANES, WIDE_PLANES, constant, pixel_type, validity_arguments
+from .tables import BATCH, NO_DUMMIES, SUM_PLANES, WIDE_PLANES, PixelTables, constant, pixel_type, validity_arguments
 from .validity import Validity
 
 _ITEMS_PER_UNIT = 4
@@ -24,15 +24,15 @@ class LaneKernels:
         dtype: np.dtype[np.generic],
         slots: Slots,
         image: ImageBuffers,
+        tables: PixelTables,
     ) -> None:
         self._queue, context = queue, queue.context
         bins, self._items = geometry.bins, _ITEMS_PER_UNIT * queue.device.max_compute_units
         constants = {"PIXEL": pixel_type(dtype), "PIXELS": geometry.pixels, "BINS": bins, "ITEMS": self._items}
         program = build(context, "lanes", constants)
         zeros = constant(context, np.zeros(geometry.pixels, dtype))
-        tables = (constant(context, geometry.bin_table), constant(context, geometry.norm_q))
         partial = cl.Buffer(context, cl.mem_flags.READ_WRITE, self._items * bins * SUM_PLANES * 64)
-        self._kept = (zeros, *tables, partial)  # kernels do not keep their arguments alive
+        self._kept = (zeros, partial)  # kernels do not keep their arguments alive
         self._seen = cl.Buffer(context, cl.mem_flags.WRITE_ONLY, self._items * 4)
         self._seen_host = np.empty(self._items, np.uint32)
         self._sums = cl.Buffer(context, cl.mem_flags.WRITE_ONLY, BATCH * bins * SUM_PLANES * 8)
@@ -43,9 +43,18 @@ class LaneKernels:
         self._reduce_wide = cl.Kernel(program, "reduce_items")
         none = (np.uint32(0), np.uint32(0), np.uint32(0), NO_DUMMIES)
         self._integrate.set_args(
-            slots.buffer, zeros, *tables, *none, partial, self._seen, image.low, image.high, image.lost
+            slots.buffer,
+            zeros,
+            tables.bin_table,
+            tables.norm_q,
+            *none,
+            partial,
+            self._seen,
+            image.low,
+            image.high,
+            image.lost,
         )
-        self._wide.set_args(slots.buffer, zeros, *tables, none[0], *none[2:], partial)
+        self._wide.set_args(slots.buffer, zeros, tables.bin_table, tables.norm_q, none[0], *none[2:], partial)
         self._reduce.set_args(partial, np.uint32(SUM_PLANES), self._sums)
         self._reduce_wide.set_args(partial, np.uint32(WIDE_PLANES), self._sums)
 

@@ -16,6 +16,7 @@ def page_aligned(shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> NDArray
     """
     size = int(np.prod(shape)) * dtype.itemsize
     memory = mmap.mmap(-1, max(1, -(-size // mmap.PAGESIZE)) * mmap.PAGESIZE)
+    memory.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(memory, dtype, int(np.prod(shape))).reshape(shape)
 
 

@@ -19,8 +19,16 @@ def constant(context: cl.Context, array: NDArray[np.generic]) -> cl.Buffer:
     return cl.Buffer(context, cl.mem_flags.READ_ONLY | cl.mem_flags.COPY_HOST_PTR, hostbuf=array)
 
 
+class PixelTables:
+    """Bin and norm of every pixel on the device, in the order of the detector."""
+
+    def __init__(self, context: cl.Context, geometry: Geometry) -> None:
+        self.bin_table = constant(context, geometry.bin_table)
+        self.norm_q = constant(context, geometry.norm_q)
+
+
 class SortedPixels:
-    """The used pixels in the order of their bins, with norms; ``bin_start`` has bins + 1 entries."""
+    """The used pixels in the order of their bins, with their norms; ``bin_start`` (host) has bins + 1 entries."""
 
     def __init__(self, context: cl.Context, geometry: Geometry) -> None:
         order = np.argsort(geometry.bin_table, kind="stable").astype(np.uint32)

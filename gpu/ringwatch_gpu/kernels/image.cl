@@ -1,98 +1,118 @@
-/* Statistics of the summed and of the averaged image, ring by ring: exact signal and norm, two-pass float64 variance.
+/* Statistics of the summed and of the averaged image, in two passes over the pixels.
  *
- * Built with -D BINS=<radial bins> -D GROUP=<lanes, 2^n>.
+ * Built with -D PIXELS=<pixels of a frame> -D BINS=<radial bins> -D ITEMS=<work-items>.
  *
- * A work-group takes one bin. Lane l takes every GROUP-th pixel of the sorted ring beginning with the l-th, and a tree
- * adds the lanes: the order of the additions depends on GROUP alone, so every device rounds alike (contraction into
- * fused multiply-adds is off).
+ * A work-item takes one contiguous stretch of pixels and adds to its own histogram; `sum_items` adds the work-items in
+ * order. The order of the additions depends on ITEMS alone, and fused multiply-adds are off: devices with the same ITEMS
+ * round alike.
  *
- * With S the sum over the N_p frames in which a pixel was valid and g its norm: summed image s = S, w = g N_p; averaged
- * image s = S / N_p, w = g. Variance = sum (s - w m)^2 with m = sum s / sum w (Kieffer et al. (2025), azimuthal).
+ * With S the sum over the N_p frames in which a pixel was valid, N the number of all frames and g its norm: summed image
+ * s = S, w = g N_p; averaged image s = S / N_p, w = g. Pass one sums s and w, pass two (s - w m)^2 with m = sum s /
+ * sum w (Kieffer et al. (2025), azimuthal). Pixels that lost a frame (N_p < N) are rare, and summed apart: all others
+ * have w = g N, whose sum is static.
  */
 
 #pragma OPENCL EXTENSION cl_khr_fp64 : enable
 #pragma OPENCL FP_CONTRACT OFF
 
+#define FIRST_PLANES 8 /* one for every pixel, seven for pixels that lost a frame */
+#define SECOND_PLANES 2
 #define LOW_HALF 0xFFFFFFFFUL
 
-/* Sum of one value a lane; all lanes call it and all get the sum. */
-#define DEFINE_SUM(NAME, TYPE)                                                                                         \
-    TYPE NAME(const TYPE value, local TYPE *scratch) {                                                                 \
-        const uint lane = get_local_id(0);                                                                             \
-        barrier(CLK_LOCAL_MEM_FENCE);                                                                                  \
-        scratch[lane] = value;                                                                                         \
-        barrier(CLK_LOCAL_MEM_FENCE);                                                                                  \
-        for (uint step = GROUP / 2; step; step >>= 1) {                                                                \
-            if (lane < step)                                                                                           \
-                scratch[lane] += scratch[lane + step];                                                                 \
-            barrier(CLK_LOCAL_MEM_FENCE);                                                                              \
-        }                                                                                                              \
-        return scratch[0];                                                                                             \
-    }
-DEFINE_SUM(sum_ulong, ulong)
-DEFINE_SUM(sum_double, double)
+#define STRETCH ((PIXELS + ITEMS - 1) / ITEMS)
 
-kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void evaluate_image(
-    global const uint *order,        /* used pixels sorted by bin */
-    global const uint *norm_sorted,  /* their norms in quanta */
-    global const uint *bin_start,    /* first entry of each bin, and the end of the last, [BINS + 1] */
-    global const uint *image_low, global const uint *image_high, global const uint *image_lost,
+/* Adds a double to a cell of an array of 64-bit words. */
+void add_double(global ulong *cell, const double value) { *cell = as_ulong(as_double(*cell) + value); }
+
+kernel void first_pass(
+    global const ushort *bin_table,  /* radial bin of a pixel, BINS = not used, [PIXELS] */
+    global const uint *norm_q,       /* norm of a pixel in quanta, [PIXELS] */
+    global const uint *image_low, global const uint *image_high, global const uint *image_lost, /* [PIXELS] */
     const uint n_frames,             /* frames in the summed image */
-    global ulong *integers,          /* [4][BINS]: signal, norm as sums of low and high 32-bit halves, count */
-    global double *floats)           /* [5][BINS]: norm_sq, variance; averaged: signal, norm, variance */
+    global ulong *partial)           /* [ITEMS][BINS][FIRST_PLANES]: sum S; of pixels that lost frames: sum S, number of
+                                        pixels lost in all frames, their norms, g (N - N_p) as sums of 32-bit halves,
+                                        S / N_p (double), (g N)^2 - (g N_p)^2 (double) */
 {
-    local ulong whole[GROUP];
-    local double real[GROUP];
-    const uint bin = get_group_id(0), lane = get_local_id(0);
-    const uint first = bin_start[bin] + lane, last = bin_start[bin + 1];
+    const uint item = get_global_id(0);
+    const uint first = item * STRETCH, last = min((uint)PIXELS, first + STRETCH);
+    global ulong *sums = partial + (size_t)item * BINS * FIRST_PLANES;
+    for (uint i = 0; i < BINS * FIRST_PLANES; i++)
+        sums[i] = 0;
 
-    ulong signal = 0, norm_low = 0, norm_high = 0, count = 0, plain = 0;
-    double square = 0, average = 0;
-    for (uint i = first; i < last; i += GROUP) {
-        const uint p = order[i], valid = n_frames - image_lost[p];
-        if (valid == 0)
+    for (uint i = first; i < last; i++) {
+        const uint bin = bin_table[i];
+        if (bin >= BINS)
             continue;
-        const ulong s = ((ulong)image_high[p] << 32) | image_low[p], g = norm_sorted[i], w = g * valid;
-        signal += s;
-        norm_low += w & LOW_HALF;
-        norm_high += w >> 32;
-        count += 1;
-        plain += g;
-        square += (double)w * (double)w;
-        average += (double)s / (double)valid;
+        global ulong *at = sums + bin * FIRST_PLANES;
+        const ulong s = ((ulong)image_high[i] << 32) | image_low[i];
+        at[0] += s;
+        const uint lost = image_lost[i];
+        if (lost) {
+            const ulong g = norm_q[i], missing = g * lost, valid = n_frames - lost;
+            const double full = (double)(g * n_frames), weight = (double)(g * valid);
+            at[1] += s;
+            at[2] += valid == 0;
+            at[3] += valid == 0 ? g : 0;
+            at[4] += missing & LOW_HALF;
+            at[5] += missing >> 32;
+            add_double(at + 6, valid ? (double)s / (double)valid : 0.0);
+            add_double(at + 7, full * full - weight * weight);
+        }
     }
-    signal = sum_ulong(signal, whole);
-    norm_low = sum_ulong(norm_low, whole);
-    norm_high = sum_ulong(norm_high, whole);
-    count = sum_ulong(count, whole);
-    plain = sum_ulong(plain, whole);
-    square = sum_double(square, real);
-    average = sum_double(average, real);
-    const double norm = (double)norm_high * 4294967296.0 + (double)norm_low;
-    const double mean = count ? (double)signal / norm : 0, averaged_mean = count ? average / (double)plain : 0;
+}
 
-    double variance = 0, averaged_variance = 0;
-    for (uint i = first; i < last; i += GROUP) {
-        const uint p = order[i], valid = n_frames - image_lost[p];
-        if (valid == 0)
+kernel void second_pass(
+    global const ushort *bin_table, global const uint *norm_q,
+    global const uint *image_low, global const uint *image_high, global const uint *image_lost,
+    const uint n_frames,
+    global const double2 *mean,      /* m of the summed image per frame (m N), and of the averaged image, [BINS] */
+    global double2 *partial)         /* variance of the summed and of the averaged image, [ITEMS][BINS] */
+{
+    const uint item = get_global_id(0);
+    const uint first = item * STRETCH, last = min((uint)PIXELS, first + STRETCH);
+    global double2 *sums = partial + (size_t)item * BINS;
+    for (uint i = 0; i < BINS; i++)
+        sums[i] = (double2)0;
+
+    const double all = n_frames, one_frame = 1.0 / all;
+    for (uint i = first; i < last; i++) {
+        const uint bin = bin_table[i];
+        if (bin >= BINS)
             continue;
-        const ulong s = ((ulong)image_high[p] << 32) | image_low[p], g = norm_sorted[i];
-        const double d = (double)s - (double)(g * valid) * mean;
-        const double a = (double)s / (double)valid - (double)g * averaged_mean;
-        variance += d * d;
-        averaged_variance += a * a;
+        const uint lost = image_lost[i];
+        if (lost == n_frames)
+            continue;
+        const double s = (double)(((ulong)image_high[i] << 32) | image_low[i]), g = norm_q[i];
+        double valid = 1, average = s * one_frame;
+        if (lost) {
+            const double n = n_frames - lost;
+            valid = n * one_frame;
+            average = s / n;
+        }
+        const double2 m = mean[bin];
+        const double2 d = (double2)(s - g * valid * m.x, average - g * m.y);
+        sums[bin] += d * d;
     }
-    variance = sum_double(variance, real);
-    averaged_variance = sum_double(averaged_variance, real);
-    if (lane == 0) {
-        integers[bin] = signal;
-        integers[BINS + bin] = norm_low;
-        integers[2 * BINS + bin] = norm_high;
-        integers[3 * BINS + bin] = count;
-        floats[bin] = square;
-        floats[BINS + bin] = variance;
-        floats[2 * BINS + bin] = average;
-        floats[3 * BINS + bin] = (double)plain;
-        floats[4 * BINS + bin] = averaged_variance;
+}
+
+/* Adds the histograms of all work-items in order; one work-item for each cell. `planes` from `floats` on are doubles. */
+kernel void sum_items(
+    global const ulong *partial,     /* [ITEMS][BINS][planes] */
+    const uint planes, const uint floats,
+    global ulong *total)             /* [BINS][planes] */
+{
+    const uint cell = get_global_id(0);
+    global const ulong *at = partial + cell;
+    const size_t step = (size_t)BINS * planes;
+    if (cell % planes >= floats) {
+        double sum = 0;
+        for (uint item = 0; item < ITEMS; item++)
+            sum += as_double(at[item * step]);
+        total[cell] = as_ulong(sum);
+    } else {
+        ulong sum = 0;
+        for (uint item = 0; item < ITEMS; item++)
+            sum += at[item * step];
+        total[cell] = sum;
     }
 }
