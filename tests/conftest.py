@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from ringwatch_gpu import loader
+
+loader.platforms()  # before a test imports pyFAI, which asks for OpenCL platforms without the runtimes that only we find
+
 ROOT = Path(__file__).parent.parent
 
 
