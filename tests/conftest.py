@@ -9,7 +9,7 @@ import pytest
 
 from ringwatch_gpu import loader
 
-loader.platforms()  # before a test imports pyFAI, which asks for OpenCL platforms without the runtimes that only we find
+loader.platforms()  # before a test imports pyFAI: the first to ask decides which OpenCL runtimes the process has
 
 ROOT = Path(__file__).parent.parent
 
