@@ -1,0 +1,29 @@
+"""From a TOML file to a frozen, checked `Config`; every mistake is found before start and said at once."""
+
+from ringwatch.config.loading import load
+from ringwatch.config.model import (
+    AccumulateConfig,
+    Config,
+    DeviceConfig,
+    GeometryConfig,
+    Hdf5Config,
+    ProfilesConfig,
+    PublishConfig,
+    StreamConfig,
+    WebConfig,
+    ZmqConfig,
+)
+
+__all__ = [
+    "AccumulateConfig",
+    "Config",
+    "DeviceConfig",
+    "GeometryConfig",
+    "Hdf5Config",
+    "ProfilesConfig",
+    "PublishConfig",
+    "StreamConfig",
+    "WebConfig",
+    "ZmqConfig",
+    "load",
+]

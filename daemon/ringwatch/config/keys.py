@@ -1,0 +1,139 @@
+"""From the configuration's types to plain sections and keys: what each means, may be, and is by default."""
+
+import functools
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+Schema = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key of the configuration.
+
+    Attributes
+    ----------
+    path
+        Dotted, as ``stream.endpoint``.
+    meaning
+        One or more sentences.
+    allowed
+        What it may be, in words.
+    required
+        It has no default.
+    default
+        In words; TOML where it is a fixed value.
+    sample
+        A value in TOML: the default, or an example where the default is no fixed value.
+    """
+
+    path: str
+    meaning: str
+    allowed: str
+    required: bool
+    default: str
+    sample: str
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.rpartition(".")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class SectionKeys:
+    """One section of the configuration; ``optional`` means that leaving it out switches something off."""
+
+    path: str
+    meaning: str
+    optional: bool
+    keys: tuple[Key, ...]
+
+
+def sections_of(model: type[BaseModel], path: str = "", *, optional: bool = False) -> Iterator[SectionKeys]:
+    """All sections below a type, in the order of the file."""
+    properties = model.model_json_schema()["properties"]
+    nested = {name: _section_type(field) for name, field in model.model_fields.items()}
+    prefix = f"{path}." if path else ""
+    keys = tuple(
+        _key(prefix + name, field, properties[name])
+        for name, field in model.model_fields.items()
+        if nested[name] is None
+    )
+    yield SectionKeys(path, _one_line(model.__doc__), optional, keys)
+    for name, section in nested.items():
+        if section is not None:
+            yield from sections_of(section, prefix + name, optional=model.model_fields[name].default is None)
+
+
+@functools.cache
+def keys_of(model: type[BaseModel]) -> Mapping[str, Key]:
+    """All keys below a type, by path."""
+    return {key.path: key for section in sections_of(model) for key in section.keys}
+
+
+def toml_value(value: object) -> str:
+    """A text, number, boolean or list as TOML."""
+    # JSON's notation of these is TOML's, but for the DEL character. Paths become text.
+    return json.dumps(value, ensure_ascii=False, default=str).replace("\x7f", "\\u007F")
+
+
+def _section_type(field: FieldInfo) -> type[BaseModel] | None:
+    for candidate in (field.annotation, *get_args(field.annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None
+
+
+def _key(path: str, field: FieldInfo, schema: Schema) -> Key:
+    sample = (schema.get("examples") or [None])[0] if schema.get("default") is None else schema["default"]
+    return Key(path, _one_line(field.description), _in_words(schema), field.is_required(),
+               _default_in_words(field, schema), toml_value(sample))  # fmt: skip
+
+
+def _default_in_words(field: FieldInfo, schema: Schema) -> str:
+    if field.is_required():
+        return "required"
+    if field.default_factory is not None:
+        return _one_line(field.default_factory.__doc__).rstrip(".")
+    return "none" if field.default is None else toml_value(schema["default"])
+
+
+def _in_words(schema: Schema) -> str:
+    """What a JSON schema allows, for people."""
+    if "anyOf" in schema:
+        return " or ".join(_in_words(branch) for branch in schema["anyOf"] if branch.get("type") != "null")
+    if "const" in schema or "enum" in schema:
+        return " or ".join(toml_value(value) for value in schema.get("enum", [schema.get("const")]))
+    if schema["type"] == "array":
+        return _list_in_words(schema)
+    if schema.get("format") == "path":
+        return "the path of a file or folder"
+    return _NOUNS[schema["type"]] + _range_in_words(schema)
+
+
+_NOUNS = {"boolean": "true or false", "integer": "a whole number", "number": "a number", "string": "text"}
+
+
+def _list_in_words(schema: Schema) -> str:
+    if "prefixItems" in schema:
+        items = schema["prefixItems"]
+        return f"a list of {len(items)} numbers" + _range_in_words(items[0])
+    return "a list of whole numbers" + _range_in_words(schema["items"])
+
+
+def _range_in_words(schema: Schema) -> str:
+    limits = [f"{words} {schema[name]:.12g}" for name, words in _LIMITS.items() if name in schema]
+    return f" {' '.join(limits)}" if limits else ""
+
+
+_LIMITS = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "up to"}
+
+
+def _one_line(text: str | None) -> str:
+    return " ".join((text or "").split())

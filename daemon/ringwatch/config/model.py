@@ -1,0 +1,218 @@
+"""The configuration's types: one class a section of the TOML file, one field a key, its meaning written under it.
+
+These texts are the documentation: docs/configuration.md, the JSON schema and the comments of every generated file.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from ringwatch.config.keys import keys_of
+from ringwatch.config.mistakes import sentences
+from ringwatch.config.values import (
+    Bindable,
+    Connectable,
+    FileName,
+    HostPort,
+    MaskSource,
+    MemoryBytes,
+    ReadableFile,
+    WritableFolder,
+    default_memory_bytes,
+)
+from ringwatch.errors import ConfigError
+
+MAX_BINS = 65534
+"""The bin table is uint16, and one value of it means "no bin"."""
+
+
+class Section(BaseModel):
+    """What all sections share: frozen, unknown keys are mistakes, no type is converted silently."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+class StreamConfig(Section):
+    """Where the frames come from. Stream v1 and stream v2 are told apart by the first message."""
+
+    endpoint: Connectable
+    """Address of the detector's stream: tcp://HOST:PORT or ipc://PATH. The port is usually 9999 for v1 and 31001 for
+    v2. Never share a port with another receiver: each of the two would lose every second frame."""
+
+    channel: Annotated[str, Field(min_length=1, max_length=64)] = "threshold_1"
+    """Which of the detector's images is reduced where it sends several (stream v2): threshold_1, threshold_2, ..."""
+
+    policy: Literal["skip"] = "skip"
+    """What gives way when frames come faster than they are reduced: "skip" leaves out the oldest ones that wait, counts
+    them and keeps the newest."""
+
+    memory_bytes: MemoryBytes = Field(default_factory=default_memory_bytes)
+    """Memory for frames that wait to be reduced."""
+
+    end_timeout_s: Annotated[float, Field(gt=0, le=86400)] = 10.0
+    """A series that stays silent for so long is closed, never sooner than five of its frame times."""
+
+    late_s: Annotated[float, Field(ge=0, le=60)] = 1.0
+    """How long frames are still accepted after the detector's end message, which can overtake them."""
+
+
+def _ascending(limits: tuple[float, float]) -> tuple[float, float]:
+    if limits[0] >= limits[1]:
+        raise ValueError("the lower limit comes first")
+    return limits
+
+
+RadialLimit = Annotated[float, Field(ge=0, le=1e6)]
+DummyValue = Annotated[int, Field(ge=-(1 << 31), le=(1 << 32) - 1)]
+
+
+class GeometryConfig(Section):
+    """Which pixel belongs to which radial bin, and which pixels do not count."""
+
+    poni: Annotated[ReadableFile, Field(examples=["detector.poni"])]
+    """Calibration of the detector as pyFAI writes it (a PONI file)."""
+
+    unit: Literal["2th_deg", "2th_rad", "q_nm^-1", "q_A^-1", "r_mm"] = "2th_deg"
+    """Radial axis, in pyFAI's names."""
+
+    bins: Literal["pixel"] | Annotated[int, Field(ge=1, le=MAX_BINS)] = "pixel"
+    """Number of radial bins; "pixel" makes each about one pixel wide, as the classes of spottiness need it."""
+
+    radial_range: Annotated[tuple[RadialLimit, RadialLimit], AfterValidator(_ascending), Field(strict=False)] | None = (
+        Field(default=None, examples=[[2.0, 20.0]])
+    )
+    """[lowest, highest] value on the radial axis, in its unit. Without it: the whole detector."""
+
+    mask: MaskSource | None = Field(default=None, examples=["mask.edf"])
+    """Image of pixels to ignore (1 = ignore), in any format that fabio reads, or FILE.h5::/PATH. It is added to the
+    detector's own mask and to the one in the stream."""
+
+    dummy: Literal["auto"] | Annotated[tuple[DummyValue, ...], Field(strict=False, max_length=16)] = "auto"
+    """Pixel values that mean "invalid in this frame". "auto" takes the largest value of an unsigned type (for 32 bits
+    also the one below), all negative values of a signed one, and what fills the gaps between the modules."""
+
+    solid_angle: bool = True
+    """Correct for the solid angle of each pixel."""
+
+    polarization: Literal["none"] | Annotated[float, Field(ge=-1, le=1)] = 0.99
+    """Polarization factor of the beam: 1 horizontal, -1 vertical, 0 unpolarized; "none" for no correction."""
+
+    splitting: Literal["no"] = "no"
+    """"no": each pixel belongs to one bin, which keeps all sums exact."""
+
+
+class ProfilesConfig(Section):
+    """The azimuthal profiles."""
+
+    interval_s: Annotated[float, Field(gt=0, le=3600)] = 1.0
+    """Time between two evaluations of the accumulated statistics, which also publish the profiles."""
+
+    error_model: Literal["azimuthal"] = "azimuthal"
+    """"azimuthal": the variance is that of the pixels of a bin."""
+
+
+class AccumulateConfig(Section):
+    """What is added up."""
+
+    scope: Literal["series"] = "series"
+    """"series": accumulation starts anew with each series."""
+
+
+class ZmqConfig(Section):
+    """Results for programs: ZeroMQ, MessagePack."""
+
+    bind: Bindable = "tcp://127.0.0.1:5560"
+    """Where results are published; tcp://*:5560 is reachable from other machines, port 0 is any free one."""
+
+
+class Hdf5Config(Section):
+    """Results as files, one a series. Without this section no files are written."""
+
+    root: Annotated[WritableFolder, Field(examples=["/data/ringwatch"])]
+    """Existing folder for the files, on a local disk."""
+
+    name: FileName = "{sample}_{series:06d}"
+    """Name of a file without its ending. {sample} is the sample's name, {series} (here with six digits) the detector's
+    number of the series."""
+
+    flush_s: Annotated[float, Field(gt=0, le=3600)] = 5.0
+    """Time between two writes to the disk: what the machine may lose if its power fails during a series."""
+
+
+class PublishConfig(Section):
+    """Where results go."""
+
+    zmq: ZmqConfig = Field(default_factory=ZmqConfig)
+    hdf5: Hdf5Config | None = None
+
+
+class WebConfig(Section):
+    """The live page, /metrics for Prometheus, /healthz and /api."""
+
+    bind: HostPort = "127.0.0.1:8080"
+    """HOST:PORT; 0.0.0.0:8080 is reachable from other machines, port 0 is any free one."""
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port, as sockets want them."""
+        host, _, port = self.bind.rpartition(":")
+        return host, int(port)
+
+
+class DeviceConfig(Section):
+    """Which OpenCL device reduces the frames; `ringwatch devices` lists them."""
+
+    platform: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(default=None, examples=["NVIDIA"])
+    """Part of the platform's or the device's name, in upper or lower case. Without it: any."""
+
+    type: Literal["gpu", "cpu"] | None = Field(default=None, examples=["gpu"])
+    """Without it: a GPU, else a CPU."""
+
+
+class Config(Section):
+    """Configuration of ringwatch."""
+
+    stream: StreamConfig
+    geometry: GeometryConfig
+    profiles: ProfilesConfig = Field(default_factory=ProfilesConfig)
+    accumulate: AccumulateConfig = Field(default_factory=AccumulateConfig)
+    publish: PublishConfig = Field(default_factory=PublishConfig)
+    web: WebConfig = Field(default_factory=WebConfig)
+    device: DeviceConfig = Field(default_factory=DeviceConfig)
+
+    @classmethod
+    def from_mapping(
+        cls, given: Mapping[str, object], folder: Path | None = None, source: str = "configuration"
+    ) -> Self:
+        """Check plain values, as `tomllib` gives them.
+
+        Parameters
+        ----------
+        given
+            Sections and keys.
+        folder
+            Where relative paths start; by default the current folder.
+        source
+            What the errors call it.
+
+        Raises
+        ------
+        ConfigError
+            With every mistake.
+        """
+        # Sections with required keys are always looked into, so that it is their keys that are reported missing.
+        sections: dict[str, object] = {"stream": {}, "geometry": {}, **given}
+        try:
+            return cls.model_validate(sections, context={"folder": (folder or Path()).absolute()})
+        except ValidationError as error:
+            raise ConfigError(sentences(error, sections, keys_of(cls)), source) from None
+
+    @classmethod
+    def for_endpoint(cls, endpoint: str, poni: Path) -> Self:
+        """Everything default but the detector's address and its calibration; raises ConfigError."""
+        given = {"stream": {"endpoint": endpoint}, "geometry": {"poni": poni}}
+        return cls.from_mapping(given, source="command line")
