@@ -1,0 +1,81 @@
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from ringwatch.config import Config, load, reference
+from ringwatch.config.keys import keys_of
+
+ROOT = Path(__file__).parents[2]
+HOW = "written from the types: run `python -m ringwatch.config.reference .`"
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("docs/configuration.md", reference.markdown()),
+        (f"config/{reference.SCHEMA_FILE}", reference.json_schema()),
+        ("config/example.toml", reference.example()),
+    ],
+)
+def test_the_file_in_the_repository_is_current(file: str, text: str) -> None:
+    assert (ROOT / file).read_text() == text, f"{file} is {HOW}"
+
+
+def test_every_key_has_a_meaning_and_stands_in_every_file() -> None:
+    markdown, schema, example = reference.markdown(), reference.json_schema(), reference.example()
+    for key in keys_of(Config).values():
+        assert key.meaning
+        assert f"`{key.name}`" in markdown
+        assert f'"{key.name}": {{' in schema
+        assert re.search(rf"^#?{key.name} = ", example, re.MULTILINE)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "detector.poni").write_text("Distance: 0.1\n")
+    (tmp_path / "mask.edf").write_bytes(b"")
+    return tmp_path
+
+
+def placed(text: str, folder: Path) -> Path:
+    """The text as a file, with the folder for results replaced by one that exists."""
+    path = folder / "ringwatch.toml"
+    path.write_text(text.replace("/data/ringwatch", str(folder)))
+    return path
+
+
+def test_the_example_has_the_defaults(folder: Path) -> None:
+    config = load(placed(reference.example(), folder))
+    assert config == Config.from_mapping(
+        {"stream": {"endpoint": "tcp://10.1.2.3:9999"}, "geometry": {"poni": "detector.poni"}}, folder
+    )
+
+
+def test_the_example_with_every_key_switched_on_is_right_and_changes_no_default(folder: Path) -> None:
+    switched_on = re.sub(r"^#(?=\[|\w+ = )", "", reference.example(), flags=re.MULTILINE)
+    given = tomllib.loads(switched_on)
+    config = load(placed(switched_on, folder))
+    for path, key in keys_of(Config).items():
+        section, *rest = path.split(".")
+        value = given[section][rest[0]] if len(rest) == 1 else given[section][rest[0]][rest[1]]
+        assert key.default in {"required", "none"} or path == "stream.memory_bytes" or value == json.loads(key.default)
+    assert config.geometry.mask == f"{folder}/mask.edf"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.toml")), ids=lambda path: path.name)
+def test_every_file_in_config_is_right_and_names_the_schema(path: Path, folder: Path) -> None:
+    text = path.read_text()
+    assert text.startswith(f"#:schema {reference.SCHEMA_FILE}\n")
+    assert load(placed(text, folder)).geometry.poni == folder / "detector.poni"
+
+
+def test_all_three_files_are_written(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "config").mkdir()
+    reference.main(tmp_path)
+    assert (tmp_path / "docs" / "configuration.md").read_text() == reference.markdown()
+    assert (tmp_path / "config" / reference.SCHEMA_FILE).read_text() == reference.json_schema()
+    assert (tmp_path / "config" / "example.toml").read_text() == reference.example()
