@@ -1,0 +1,73 @@
+"""What stands in a published message: a result in, a plain map with numpy arrays out, named as the interface says."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from ringwatch.messages import Accumulated, Fates, FrameRows, Profile, SeriesEvent, Snapshot, Status
+from ringwatch.wire import SCHEMA
+
+Published = SeriesEvent | FrameRows | Snapshot | Profile | Status
+"""The results that travel; a SeriesResult goes to files only."""
+
+_TOPICS = {SeriesEvent: "series", FrameRows: "frames", Snapshot: "snapshot", Profile: "profile", Status: "status"}
+_ORIGIN = ("series", "unique_id", "sample", "generation", "digest")
+
+
+def topic(result: Published) -> str:
+    """Name of the topic a result belongs to."""
+    return _TOPICS[type(result)]
+
+
+def payload(result: Published, seq: int) -> dict[str, Any]:
+    """Map of a result, number ``seq`` of its topic."""
+    envelope = {"schema": SCHEMA, "type": topic(result), "seq": seq, **_origin(result), "time_ns": result.time_ns}
+    return envelope | (_snapshot(result) if isinstance(result, Snapshot) else _members(result))
+
+
+def fates(counts: Fates) -> dict[str, Any]:
+    """Counters of what became of the frames, the reasons beside their sums."""
+    return {
+        "received": counts.received,
+        "reduced": counts.reduced,
+        "late": counts.late,
+        "foreign": counts.foreign,
+        "duplicate": counts.duplicate,
+        "malformed": counts.malformed.total(),
+        "malformed_reasons": dict(counts.malformed),
+        "skipped": counts.skipped,
+        "excluded": counts.excluded.total(),
+        "excluded_reasons": dict(counts.excluded),
+    }
+
+
+def _origin(result: Published) -> Mapping[str, Any]:
+    """The daemon's own status belongs to no series."""
+    return dict.fromkeys(_ORIGIN) if isinstance(result, Status) else _members(result.origin)
+
+
+def _members(instance: Any) -> dict[str, Any]:
+    names = (member.name for member in fields(instance))
+    return {name: getattr(instance, name) for name in names if name not in {"origin", "time_ns"}}
+
+
+def _snapshot(snapshot: Snapshot) -> dict[str, Any]:
+    return {
+        "n_frames": snapshot.n_frames,
+        "frames_expected": snapshot.frames_expected,
+        "union": _members(snapshot.union),
+        "accumulated": _accumulated(snapshot.accumulated),
+        **fates(snapshot.fates),
+        "missing": snapshot.missing,
+        "detector_dropped": snapshot.detector_dropped,
+    }
+
+
+def _accumulated(accumulated: Accumulated | None) -> dict[str, Any] | None:
+    if accumulated is None:
+        return None
+    return {
+        "n_frames": accumulated.n_frames,
+        **_members(accumulated.spottiness),
+        "averaged": _members(accumulated.averaged),
+    }

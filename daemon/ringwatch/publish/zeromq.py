@@ -1,0 +1,166 @@
+"""ZeroMQ publisher: results in, multipart messages (topic, MessagePack map) out; a newcomer gets the last ones at once.
+
+The last messages go to the newcomer alone, before its subscription takes effect: with ZMQ_XPUB_MANUAL it is ours to
+enter, and with ZMQ_INVERT_MATCHING a message goes to those who have *not* subscribed to it. Others who have not filter
+it out on arrival, as every SUB socket does. (ZMQ_XPUB_MANUAL_LAST_VALUE replays one message a subscription, but a
+subscriber to everything needs one of each topic.)
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from threading import Thread
+
+import zmq
+
+from ringwatch import wire
+from ringwatch.errors import PublishError
+from ringwatch.messages import FrameRows, Profile, Result, SeriesResult
+from ringwatch.publish.payload import Published, payload, topic
+
+QUEUED_MESSAGES = 1000
+"""For each subscriber; what a stuck one does not take beyond that is lost to it, and to it alone."""
+MAX_SUBSCRIPTION_BYTES = 256
+_LINGER_MS = 200
+_OPTIONS = {
+    zmq.XPUB_MANUAL: 1,
+    zmq.SNDHWM: QUEUED_MESSAGES,
+    zmq.MAXMSGSIZE: MAX_SUBSCRIPTION_BYTES,
+    zmq.LINGER: _LINGER_MS,
+}
+_HAND_OVER_MS = 300
+_INBOX = "inproc://results"
+_STOP = b""
+_JOIN_S = 0.3
+
+
+class ZeroMQPublisher:
+    """Publishes on an XPUB socket. A thread of its own waits for results and subscribers at the same time.
+
+    Parameters
+    ----------
+    bind
+        ZeroMQ endpoint; ``tcp://127.0.0.1:*`` takes any free port.
+
+    Attributes
+    ----------
+    endpoint
+        Where it really publishes, once open.
+    """
+
+    name = "zeromq"
+
+    def __init__(self, bind: str) -> None:
+        self._bind = bind
+        self._seq: Counter[str] = Counter()
+        self._context: zmq.Context[zmq.Socket[bytes]] | None = None
+        self._outbox: zmq.Socket[bytes] | None = None
+        self._thread: Thread | None = None
+        self.endpoint = ""
+
+    def open(self) -> None:
+        """Bind and start.
+
+        Raises
+        ------
+        PublishError
+            The endpoint is taken or makes no sense.
+        """
+        self._context = zmq.Context()
+        world = _bound(self._context, self._bind)
+        self.endpoint = world.getsockopt_string(zmq.LAST_ENDPOINT)
+        inbox = self._context.socket(zmq.PAIR)
+        inbox.bind(_INBOX)
+        self._outbox = self._context.socket(zmq.PAIR)
+        self._outbox.setsockopt(zmq.SNDTIMEO, _HAND_OVER_MS)
+        self._outbox.connect(_INBOX)
+        self._thread = Thread(target=_forward, args=(inbox, world), name="zeromq-forward", daemon=True)
+        self._thread.start()
+
+    def publish(self, result: Result) -> None:
+        """Send a result to all who subscribed to its topic.
+
+        Raises
+        ------
+        PublishError
+            The forwarding thread has ended or does not keep up.
+        """
+        if isinstance(result, SeriesResult):
+            return
+        if self._outbox is None or self._thread is None or not self._thread.is_alive():
+            raise PublishError("the publishing socket is closed")
+        name = topic(result)
+        self._seq[name] += 1
+        body = wire.encode(payload(result, self._seq[name]))
+        try:
+            self._outbox.send_multipart([_replay_key(result), name.encode(), body])
+        except zmq.Again as error:
+            raise PublishError("the publishing socket does not keep up") from error
+
+    def close(self) -> None:
+        """Send what is queued, for at most 0.2 s, and free the port."""
+        if self._outbox is not None:
+            with suppress(zmq.Again):
+                self._outbox.send(_STOP)
+            self._outbox.close(linger=_LINGER_MS)
+        if self._thread is not None:
+            self._thread.join(_JOIN_S)
+        if self._context is not None:
+            self._context.term()
+        self._context = self._outbox = self._thread = None
+
+
+def _bound(context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str) -> "zmq.Socket[bytes]":
+    world = context.socket(zmq.XPUB)
+    try:
+        for option, value in _OPTIONS.items():
+            world.setsockopt(option, value)
+        world.bind(endpoint)
+    except zmq.ZMQError as error:
+        world.close()
+        raise PublishError(f"cannot publish on {endpoint}: {error}") from error
+    return world
+
+
+def _replay_key(result: Published) -> bytes:
+    """Newcomers get the last message of each key; rows of frames have none."""
+    if isinstance(result, FrameRows):
+        return b""
+    if isinstance(result, Profile):
+        return f"profile {result.kind} {result.source}".encode()
+    return topic(result).encode()
+
+
+def _forward(inbox: "zmq.Socket[bytes]", world: "zmq.Socket[bytes]") -> None:
+    """Thread: results to the subscribers, the last ones to newcomers, until the stop message or the context's end."""
+    last: dict[bytes, list[bytes]] = {}
+    poller = zmq.Poller()
+    poller.register(inbox, zmq.POLLIN)
+    poller.register(world, zmq.POLLIN)
+    with inbox, world, suppress(zmq.ContextTerminated):
+        while True:
+            ready = dict(poller.poll())
+            if world in ready:
+                _subscription(world, world.recv(), last.values())
+            if inbox in ready:
+                key, *message = inbox.recv_multipart()
+                if not message:
+                    return
+                if key:
+                    last.pop(key, None)
+                    last[key] = message
+                world.send_multipart(message, zmq.NOBLOCK)
+
+
+def _subscription(world: "zmq.Socket[bytes]", request: bytes, last: Iterable[Sequence[bytes]]) -> None:
+    """Enter or remove the subscription that was just received; both act on its sender only."""
+    prefix = request[1:]
+    if request[:1] == b"\0":
+        world.setsockopt(zmq.UNSUBSCRIBE, prefix)
+    elif request[:1] == b"\1":
+        world.setsockopt(zmq.INVERT_MATCHING, 1)
+        for message in last:
+            if message[0].startswith(prefix):
+                world.send_multipart(message, zmq.NOBLOCK)
+        world.setsockopt(zmq.INVERT_MATCHING, 0)
+        world.setsockopt(zmq.SUBSCRIBE, prefix)
