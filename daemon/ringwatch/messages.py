@@ -28,6 +28,7 @@ class Fates:
 
     received = reduced + late + foreign + duplicate + malformed + skipped + excluded, once the series is closed; while
     it runs the difference is what waits in the queue. The receiver counts all but ``reduced`` and ``excluded``.
+    ``missing`` is no fate: numbers below the largest one seen that never came.
     """
 
     received: int = 0
@@ -38,12 +39,13 @@ class Fates:
     skipped: int = 0
     malformed: Counter[str] = field(default_factory=Counter)
     excluded: Counter[str] = field(default_factory=Counter)
+    missing: int = 0
 
     def copy(self) -> "Fates":
         """Independent copy, safe to publish."""
         return Fates(
             self.received, self.reduced, self.late, self.foreign, self.duplicate, self.skipped,
-            Counter(dict(self.malformed)), Counter(dict(self.excluded)),
+            Counter(dict(self.malformed)), Counter(dict(self.excluded)), self.missing,
         )  # fmt: skip
 
     @property
@@ -128,6 +130,8 @@ class Frame:
         The encoded pixels; not yet checked beyond what the message says about them.
     received_s
         Monotonic time of arrival.
+    big_endian
+        The encoded samples are big-endian: they are swapped after decoding.
     """
 
     series: int
@@ -138,6 +142,7 @@ class Frame:
     data: bytes | memoryview
     unique_id: str = ""
     received_s: float = 0.0
+    big_endian: bool = False
 
     @property
     def size_bytes(self) -> int:
@@ -156,11 +161,15 @@ EndReason = Literal["end", "complete", "timeout", "abandoned", "shutdown"]
 
 @dataclass(frozen=True, slots=True)
 class SeriesEnd:
-    """A series is over: no frame of it follows."""
+    """A series is over: no frame of it follows.
+
+    ``missing`` are the numbers that never came, as intervals (first, last), at most 1000 of them.
+    """
 
     series: int
     unique_id: str = ""
     reason: EndReason = "end"
+    missing: tuple[tuple[int, int], ...] = ()
 
 
 StreamMessage = SeriesStart | Frame | SeriesEnd

@@ -41,7 +41,12 @@ class GroupKernels:
     ) -> None:
         self._queue, self._group, self._pixels, context = queue, group, geometry.pixels, queue.context
         bins = geometry.bins
-        constants = {"PIXEL": pixel_type(dtype), "PIXELS": geometry.pixels, "BINS": bins, "GROUP": group}
+        constants: dict[str, int | str] = {
+            "PIXEL": pixel_type(dtype),
+            "PIXELS": geometry.pixels,
+            "BINS": bins,
+            "GROUP": group,
+        }
         program = build(context, "groups", constants)
         sorted_pixels = SortedPixels(context, geometry)
         start, of_bin = _segments(sorted_pixels.bin_start)
@@ -66,7 +71,7 @@ class GroupKernels:
         limit, dummies = validity_arguments(validity)
         for position, argument in enumerate((np.uint32(n_frames), limit, dummies), start=2):
             self._accumulate.set_arg(position, argument)
-        cl.enqueue_fill_buffer(self._queue, self._seen, np.uint32(0), 0, 4)
+        cl.enqueue_fill_buffer(self._queue, self._seen, np.zeros(1, np.uint32), 0, 4)
         self._launch(self._integrate, n_frames, limit, dummies)
         rounded = -(-self._pixels // self._group) * self._group
         cl.enqueue_nd_range_kernel(self._queue, self._accumulate, (rounded,), (self._group,))
@@ -85,7 +90,7 @@ class GroupKernels:
     def _launch(self, kernel: cl.Kernel, n_frames: int, limit: np.uint32, dummies: np.void) -> None:
         kernel.set_arg(5, limit)
         kernel.set_arg(6, dummies)
-        cl.enqueue_fill_buffer(self._queue, self._sums, np.uint64(0), 0, self._host.nbytes)
+        cl.enqueue_fill_buffer(self._queue, self._sums, np.zeros(1, np.uint64), 0, self._host.nbytes)
         if self._segments:
             cl.enqueue_nd_range_kernel(self._queue, kernel, (self._segments * self._group, n_frames), (self._group, 1))
 

@@ -30,7 +30,7 @@ class ImageBuffers:
     def clear(self) -> None:
         """Start again from zero."""
         for buffer in (self.low, self.high, self.lost):
-            cl.enqueue_fill_buffer(self._queue, buffer, np.uint32(0), 0, 4 * self._pixels)
+            cl.enqueue_fill_buffer(self._queue, buffer, np.zeros(1, np.uint32), 0, 4 * self._pixels)
 
     def read(self) -> tuple[NDArray[np.uint64], NDArray[np.uint32]]:
         """Pixel-wise sum of valid counts and number of frames lost, both (pixels,)."""

@@ -28,7 +28,12 @@ class LaneKernels:
     ) -> None:
         self._queue, context = queue, queue.context
         bins, self._items = geometry.bins, _ITEMS_PER_UNIT * queue.device.max_compute_units
-        constants = {"PIXEL": pixel_type(dtype), "PIXELS": geometry.pixels, "BINS": bins, "ITEMS": self._items}
+        constants: dict[str, int | str] = {
+            "PIXEL": pixel_type(dtype),
+            "PIXELS": geometry.pixels,
+            "BINS": bins,
+            "ITEMS": self._items,
+        }
         program = build(context, "lanes", constants)
         zeros = constant(context, np.zeros(geometry.pixels, dtype))
         partial = cl.Buffer(context, cl.mem_flags.READ_WRITE, self._items * bins * SUM_PLANES * 64)

@@ -9,15 +9,14 @@ from numpy.typing import NDArray
 from .errors import OutOfDeviceMemory
 
 
-def page_aligned(shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> NDArray[np.generic]:
-    """Zeroed array that starts on a page and fills whole pages.
+def page_aligned(size_bytes: int) -> NDArray[np.uint8]:
+    """Zeroed bytes that start on a page and fill whole pages, on huge pages where the system has them.
 
     Intel's CPU runtime silently works on a stale copy of host memory that is not aligned to pages.
     """
-    size = int(np.prod(shape)) * dtype.itemsize
-    memory = mmap.mmap(-1, max(1, -(-size // mmap.PAGESIZE)) * mmap.PAGESIZE)
+    memory = mmap.mmap(-1, max(1, -(-size_bytes // mmap.PAGESIZE)) * mmap.PAGESIZE)
     memory.madvise(mmap.MADV_HUGEPAGE)
-    return np.frombuffer(memory, dtype, int(np.prod(shape))).reshape(shape)
+    return np.frombuffer(memory, np.uint8)
 
 
 def check_memory(device: cl.Device, needed_bytes: int, largest_bytes: int) -> None:
@@ -43,25 +42,24 @@ class Slots:
         size = batch * pixels * dtype.itemsize
         self._shares_memory = bool(queue.device.type & cl.device_type.CPU)
         if self._shares_memory:
-            self.array = page_aligned((batch, pixels), dtype)
-            whole_pages = np.frombuffer(self.array.base.base, np.uint8)  # type: ignore[union-attr, call-overload]
-            self.buffer = cl.Buffer(queue.context, flags.READ_ONLY | flags.USE_HOST_PTR, hostbuf=whole_pages)
+            memory = page_aligned(size)
+            self.buffer = cl.Buffer(queue.context, flags.READ_ONLY | flags.USE_HOST_PTR, hostbuf=memory)
         else:
             self.buffer = cl.Buffer(queue.context, flags.READ_ONLY, size)
             self._pinned = cl.Buffer(queue.context, flags.READ_WRITE | flags.ALLOC_HOST_PTR, size)
-            access = cl.map_flags.READ | cl.map_flags.WRITE
-            self.array, _ = cl.enqueue_map_buffer(queue, self._pinned, access, 0, (batch, pixels), dtype)
+            memory = self._map(self._pinned, size)
+        self.array: NDArray[np.generic] = memory[:size].view(dtype).reshape(batch, pixels)
 
     def upload(self, n_frames: int) -> None:
         """Make the first ``n_frames`` frames visible to the kernels that are enqueued next."""
         if self._shares_memory:
-            self._touch()
+            # Mapping and unmapping is the formal hand-over of host memory; it copies nothing where memory is shared.
+            self._map(self.buffer, 1).base.release(self._queue)  # type: ignore[union-attr]
         else:
             cl.enqueue_copy(self._queue, self.buffer, self.array[:n_frames], is_blocking=False)
 
-    def _touch(self) -> None:
-        """Map and unmap: the formal hand-over of host memory to the device; free where memory is shared."""
-        mapped, _ = cl.enqueue_map_buffer(
-            self._queue, self.buffer, cl.map_flags.WRITE_INVALIDATE_REGION, 0, (1,), np.uint8, is_blocking=False
-        )
-        mapped.base.release(self._queue)
+    def _map(self, buffer: cl.Buffer, size: int) -> NDArray[np.uint8]:
+        access = cl.map_flags.WRITE_INVALIDATE_REGION if self._shares_memory else cl.map_flags.WRITE
+        array: NDArray[np.uint8]
+        array, _ = cl.enqueue_map_buffer(self._queue, buffer, access, 0, (size,), np.dtype(np.uint8))
+        return array

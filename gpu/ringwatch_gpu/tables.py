@@ -10,7 +10,8 @@ from .validity import Validity
 BATCH = 8
 SUM_PLANES = 7
 WIDE_PLANES = 4
-NO_DUMMIES: np.void = cl.cltypes.make_uint4(0, 0, 0, 0)
+_UINT4 = np.dtype([(axis, np.uint32) for axis in "xyzw"])
+NO_DUMMIES: np.void = np.zeros(1, _UINT4)[0]
 
 
 def constant(context: cl.Context, array: NDArray[np.generic]) -> cl.Buffer:
@@ -46,4 +47,5 @@ def pixel_type(dtype: np.dtype[np.generic]) -> str:
 def validity_arguments(validity: Validity) -> tuple[np.uint32, np.void]:
     """``limit`` and ``dummies`` as the kernels take them: four values, padded by one that is never valid."""
     padded = [*validity.dummies, *[0xFFFFFFFF] * 4][:4]
-    return np.uint32(validity.limit), cl.cltypes.make_uint4(*padded)
+    dummies: np.void = np.array([tuple(padded)], _UINT4)[0]
+    return np.uint32(validity.limit), dummies

@@ -44,7 +44,7 @@ class Validity:
         """
         if dtype.newbyteorder("=") not in SUPPORTED:
             raise ValueError(f"pixels of type {dtype} are not supported: 8, 16 or 32-bit integers are")
-        top = int(np.iinfo(dtype).max)
+        top = (1 << (8 * dtype.itemsize - (dtype.kind == "i"))) - 1
         reserved = 0 if dummies is not None or dtype.kind == "i" else 2 if dtype.itemsize == 4 else 1
         limit = min(top - reserved, _LARGEST, top if saturation is None else max(saturation, 0))
         listed = tuple(sorted({int(d) for d in dummies or () if 0 <= d <= limit}))

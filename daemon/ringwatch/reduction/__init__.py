@@ -1,1 +1,4 @@
-"""From messages to results: decompress, integrate, accumulate, evaluate."""
+"""From messages to results: decompress, integrate, accumulate, evaluate.
+
+`pipeline.Reduction` is the thread; `accumulator.Accumulator` holds one accumulation.
+"""

@@ -1,0 +1,145 @@
+"""One accumulation: batches of frames in, exact sums and everything that follows from them out."""
+
+from typing import Literal
+
+import numpy as np
+import pyopencl as cl
+from numpy.typing import NDArray
+
+from ringwatch.clock import Clock
+from ringwatch.messages import Accumulated, FrameRows, Origin, Profile, Spottiness
+from ringwatch_gpu import exact
+from ringwatch_gpu.batch import BatchIntegrator
+from ringwatch_gpu.errors import DeviceError
+from ringwatch_gpu.reference import ImageSums
+from ringwatch_gpu.spottiness import SpottinessValues, spottiness
+from ringwatch_gpu.sums import FrameSums, RingProfile, RingSums, frame_profiles
+from ringwatch_gpu.validity import Validity
+
+WINDOW = "all"
+_SMOOTH, _STRONG = 0.05, 0.15
+
+
+class Accumulator:
+    """The running sums of the frames of one series: their union, and the summed image on the device.
+
+    Parameters
+    ----------
+    origin
+        What the results belong to.
+    integrator
+        Cleared here; its slots take the frames of each batch.
+    validity
+        Which pixel values count.
+    clock
+        Where the time of results comes from.
+    """
+
+    def __init__(self, origin: Origin, integrator: BatchIntegrator, validity: Validity, clock: Clock) -> None:
+        self.origin, self.integrator, self.validity, self._clock = origin, integrator, validity, clock
+        geometry = integrator.geometry
+        self.union = RingSums.zero(geometry.bins, geometry.digest, geometry.norm_quantum)
+        self.accumulated: Accumulated | None = None
+        self._image_profile: RingProfile | None = None
+        integrator.clear()
+
+    @property
+    def n_frames(self) -> int:
+        """Number of frames in the union and in the summed image."""
+        return self.union.n_frames
+
+    def add(self, frame_numbers: NDArray[np.int64]) -> FrameRows:
+        """Reduce the frames that lie in the first slots, and say how each of them looks."""
+        frames = self.integrator.integrate(len(frame_numbers), self.validity)
+        self.union = self.union.plus_frames(frames, self.integrator.static)
+        return self._rows(frame_numbers, frames)
+
+    def evaluate(self) -> None:
+        """Statistics of the summed image; afterwards ``accumulated`` is up to date.
+
+        Raises
+        ------
+        DeviceError
+            Its signal and norm differ from those of the union: both are exact, so the device or its memory failed.
+        """
+        image = self.integrator.evaluate_image(self.n_frames)
+        self._check(image)
+        quantum = self.union.norm_quantum
+        self._image_profile = RingProfile.of(
+            image.signal.astype(np.float64),
+            image.variance,
+            exact.to_float(image.norm) * quantum,
+            image.norm_sq * quantum**2,
+            image.count.astype(np.float64),
+        )
+        averaged = RingProfile.of(
+            image.averaged_signal,
+            image.averaged_variance,
+            image.averaged_norm * quantum,
+            np.zeros_like(image.norm_sq),
+            image.count.astype(np.float64),
+        )
+        self.accumulated = Accumulated(self.n_frames, self._spottiness(self._image_profile), self._spottiness(averaged))
+
+    def union_spottiness(self) -> Spottiness:
+        """How spotty the union is; blind to whether frames repeat, so it never decides anything."""
+        return self._spottiness(self.union.profile)
+
+    def profiles(self) -> list[Profile]:
+        """Mean profiles of the union and, once evaluated, of the summed image."""
+        found = [self._profile("union", self.union.profile)]
+        if self._image_profile is not None:
+            found.append(self._profile("accumulated", self._image_profile))
+        return found
+
+    def _rows(self, frame_numbers: NDArray[np.int64], frames: FrameSums) -> FrameRows:
+        geometry = self.integrator.geometry
+        profiles = frame_profiles(frames, self.integrator.static, geometry.norm_quantum)
+        values = spottiness(profiles, geometry.azimuth_fraction)
+        count = self.integrator.static.count.sum() - frames.lost_count.sum(axis=1)
+        return FrameRows(
+            self.origin,
+            self._clock.time_ns(),
+            frame_numbers,
+            values.plain,
+            values.weighted,
+            values.rings,
+            frames.signal.sum(axis=1),
+            (geometry.pixels - count.astype(np.int64)).astype(np.int64),
+        )
+
+    def _check(self, image: ImageSums) -> None:
+        signal, norm = exact.words(image.signal), image.norm
+        if not (np.array_equal(signal, self.union.words[0]) and np.array_equal(norm, self.union.words[3])):
+            device: cl.Device = self.integrator.context.devices[0]
+            raise DeviceError(
+                f"self-test failed on {device.name}: after {self.n_frames} frames the summed image and the sums of the "
+                "rings differ, although both are exact; the device or its memory cannot be trusted"
+            )
+
+    def _spottiness(self, profile: RingProfile) -> Spottiness:
+        geometry = self.integrator.geometry
+        values = spottiness(profile, geometry.azimuth_fraction)
+        rings = None if np.isnan(values.rings) else float(values.rings)
+        if not geometry.pixel_bins:
+            reason = "classes are defined for bins of about one pixel over the whole detector"
+            return Spottiness(float(values.plain), float(values.weighted), rings, None, reason)
+        return Spottiness(float(values.plain), float(values.weighted), rings, _class_of(values))
+
+    def _profile(self, source: str, profile: RingProfile) -> Profile:
+        return Profile(
+            origin=self.origin,
+            time_ns=self._clock.time_ns(),
+            kind="mean",
+            source="union" if source == "union" else "accumulated",
+            window=WINDOW,
+            n_frames=self.n_frames if source == "union" or self.accumulated is None else self.accumulated.n_frames,
+            radial=self.integrator.geometry.radial,
+            **vars(profile),
+        )
+
+
+def _class_of(values: SpottinessValues) -> Literal["smooth", "mild", "strong"]:
+    if values.plain < _SMOOTH:
+        return "smooth"
+    return "strong" if values.plain > _STRONG else "mild"

@@ -1,0 +1,96 @@
+"""From the configuration and a series' header to its geometry: read again when the files changed, masks combined."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ringwatch.config import GeometryConfig
+from ringwatch.errors import SeriesMismatch
+from ringwatch_gpu.geometry import Geometry
+
+Mask = NDArray[np.bool_]
+ReadMask = Callable[[str, tuple[int, int]], Mask]
+"""Reads a mask (True = ignore) of the given shape (rows, columns) from a file or FILE.h5::/PATH."""
+
+_Stamp = tuple[tuple[int, int], ...]
+
+
+class GeometrySource:
+    """Geometries of successive series.
+
+    Parameters
+    ----------
+    config
+        Where the PONI and mask files are, and how to bin.
+    read_mask
+        How a mask file is read.
+    """
+
+    def __init__(self, config: GeometryConfig, read_mask: ReadMask) -> None:
+        self._config, self._read_mask = config, read_mask
+        self._stamp: _Stamp = ()
+        self._base: Geometry | None = None
+        self._header_mask: Mask | None = None
+        self._current: Geometry | None = None
+
+    def base(self) -> Geometry:
+        """Geometry of the files alone, built anew when they changed.
+
+        Raises
+        ------
+        GeometryError
+            A file cannot be read or does not fit.
+        """
+        stamp = self._stamp_of_files()
+        if self._base is None or stamp != self._stamp:
+            config = self._config
+            geometry = Geometry.from_poni(
+                config.poni,
+                unit=config.unit,
+                bins=config.bins,
+                radial_range=config.radial_range,
+                solid_angle=config.solid_angle,
+                polarization=None if config.polarization == "none" else config.polarization,
+            )
+            if config.mask is not None:
+                geometry = geometry.masked(self._read_mask(str(config.mask), geometry.shape))
+            self._base, self._stamp, self._current = geometry, stamp, None
+        return self._base
+
+    def for_series(self, shape: tuple[int, int] | None, header_mask: Mask | None) -> Geometry:
+        """Geometry of a series; the very same object where nothing changed since the last one.
+
+        Parameters
+        ----------
+        shape
+            (rows, columns) of its frames, if known.
+        header_mask
+            The detector's mask from the header; ignored where its shape is not that of the frames.
+
+        Raises
+        ------
+        SeriesMismatch
+            The frames have another shape than the geometry.
+        GeometryError
+            A file cannot be read or does not fit.
+        """
+        base = self.base()
+        if shape is not None and shape != base.shape:
+            raise SeriesMismatch(shape, base.shape, base.source)
+        if header_mask is not None and header_mask.shape != base.shape:
+            raise SeriesMismatch(header_mask.shape[:2], base.shape, base.source)
+        if self._current is None or not _same(header_mask, self._header_mask):
+            self._current = base if header_mask is None else base.masked(header_mask)
+            self._header_mask = header_mask
+        return self._current
+
+    def _stamp_of_files(self) -> _Stamp:
+        mask = self._config.mask
+        paths = [Path(self._config.poni), *([] if mask is None else [Path(str(mask).partition("::")[0])])]
+        return tuple((stat.st_mtime_ns, stat.st_size) for stat in (path.stat() for path in paths if path.exists()))
+
+
+def _same(a: Mask | None, b: Mask | None) -> bool:
+    return a is b or (a is not None and b is not None and np.array_equal(a, b))

@@ -1,0 +1,233 @@
+"""From clean stream messages to results: the thread that owns the device.
+
+One turn takes a batch from the queue, decodes it into the slots, integrates it, adds it to the union and publishes a
+row for each frame; at intervals it evaluates the summed image. Series begin and end between batches.
+"""
+
+from collections.abc import Callable, Sequence
+from threading import Event, Thread
+from typing import Literal
+
+import numpy as np
+import pyopencl as cl
+import structlog
+
+from ringwatch.clock import Clock
+from ringwatch.errors import SeriesMismatch, UnsupportedEncoding
+from ringwatch.messages import Frame, Origin, SeriesEnd, SeriesEvent, SeriesStart, Status, StreamMessage
+from ringwatch.reduction.geometry import GeometrySource
+from ringwatch.reduction.series import FIRST_GENERATION, UNNAMED, Publish, ReductionSettings, SeriesReduction
+from ringwatch.reduction.slots import DecodeInto, SlotFiller
+from ringwatch_gpu.batch import BatchIntegrator
+from ringwatch_gpu.errors import DeviceError, GeometryError
+from ringwatch_gpu.geometry import Geometry
+from ringwatch_gpu.tables import BATCH
+from ringwatch_gpu.validity import SUPPORTED
+
+FLUSH_S = 0.1
+"""A batch that is not full is reduced when its oldest frame has waited this long."""
+STATUS_S = 2.0
+
+GetBatch = Callable[[int, float], Sequence[StreamMessage]]
+"""(largest batch, seconds its oldest frame may wait) -> messages of one kind, empty if nothing came for a while."""
+
+
+class Reduction:
+    """Reduces series after series.
+
+    Parameters
+    ----------
+    get_batch
+        Where the messages come from.
+    backlog
+        Bytes that wait there.
+    geometries
+        Geometry of each series.
+    device
+        Where to compute.
+    decode_into
+        How a frame is decoded.
+    publish
+        Where results go; must not wait.
+    """
+
+    def __init__(
+        self,
+        get_batch: GetBatch,
+        backlog: Callable[[], int],
+        geometries: GeometrySource,
+        device: cl.Device,
+        decode_into: DecodeInto,
+        publish: Publish,
+        settings: ReductionSettings,
+        clock: Clock,
+    ) -> None:
+        self._get_batch, self._backlog, self._geometries = get_batch, backlog, geometries
+        self._device, self._publish, self._settings, self._clock = device, publish, settings, clock
+        self._filler = SlotFiller(decode_into, settings.decoder_threads)
+        self._integrator: BatchIntegrator | None = None
+        self._series: SeriesReduction | None = None
+        self._refused: SeriesStart | None = None
+        self._refusal = ""
+        self._throughput = _Throughput(clock)
+
+    def step(self) -> None:
+        """One turn: at most one batch, or one start or end of a series."""
+        fresh = self._series is not None and self._series.n_frames == 0
+        messages = self._get_batch(BATCH, 0.0 if fresh else FLUSH_S)
+        match messages:
+            case []:
+                pass
+            case [SeriesStart() as start]:
+                self._start(start)
+            case [SeriesEnd() as end]:
+                self._end(end)
+            case frames:
+                self._reduce([frame for frame in frames if isinstance(frame, Frame)])
+        if self._series is not None:
+            self._series.keep_up()
+        if self._throughput.is_due():
+            self._publish(self._status())
+
+    def close(self) -> None:
+        """Let go of the decoders."""
+        self._filler.close()
+
+    def _start(self, start: SeriesStart) -> None:
+        self._refused = None
+        try:
+            geometry = self._geometries.for_series(start.shape, start.pixel_mask)
+            self._series = SeriesReduction(
+                start,
+                geometry,
+                self._geometries.base().mask,
+                self._get_integrator,
+                self._filler,
+                self._settings,
+                self._publish,
+                self._clock,
+            )
+        except (SeriesMismatch, GeometryError, UnsupportedEncoding) as error:
+            self._refuse(start, str(error))
+
+    def _end(self, end: SeriesEnd) -> None:
+        if self._series is not None:
+            self._series.finish(end)
+        self._series = self._refused = None
+
+    def _reduce(self, frames: Sequence[Frame]) -> None:
+        if self._series is None:
+            if self._refused is not None:
+                self._refused.fates.excluded["series refused"] += len(frames)
+            return
+        start = self._series.start
+        try:
+            if start.shape is None:  # the header did not say it: the first frame does
+                self._geometries.for_series(frames[0].shape, start.pixel_mask)
+            reduced = self._series.reduce(frames)
+        except (SeriesMismatch, UnsupportedEncoding) as error:
+            start.fates.excluded["series refused"] += len(frames)
+            self._refuse(start, str(error))
+        else:
+            self._throughput.count(reduced, frames[0].received_s)
+
+    def _refuse(self, start: SeriesStart, reason: str) -> None:
+        """Give up a series that cannot be reduced; the next one has its chance."""
+        structlog.get_logger().warning("series abandoned", series=start.series, reason=reason)
+        self._series, self._refused, self._refusal = None, start, reason
+        nothing = np.zeros(0)
+        origin = Origin(start.series, start.unique_id, start.sample or UNNAMED, FIRST_GENERATION, "")
+        event = SeriesEvent(
+            origin, self._clock.time_ns(), "abandoned", reason, start.header, nothing, nothing, "", exact=True
+        )
+        self._publish(event)
+
+    def _get_integrator(self, geometry: Geometry, dtype: np.dtype[np.generic]) -> BatchIntegrator:
+        """The last integrator if it fits, else a new one."""
+        if dtype not in SUPPORTED:
+            raise UnsupportedEncoding(f"pixels of type {dtype}", [str(supported) for supported in SUPPORTED])
+        last = self._integrator
+        if last is None or last.geometry is not geometry or last.dtype != dtype:
+            self._integrator = None  # its memory is needed
+            self._integrator = BatchIntegrator(geometry, dtype, self._device)
+        assert self._integrator is not None  # noqa: S101 - for the type checker
+        return self._integrator
+
+    def _status(self) -> Status:
+        state: Literal["waiting", "measuring", "error"] = "waiting"
+        if self._series is not None:
+            state = "measuring"
+        elif self._refused is not None:
+            state = "error"
+        rate = self._throughput
+        return Status(
+            time_ns=self._clock.time_ns(),
+            state=state,
+            reason=self._refusal if state == "error" else "",
+            fps=rate.per_second(),
+            lag_s=rate.lag_s,
+            backlog_bytes=self._backlog(),
+            device=f"{self._device.name.strip()} ({self._device.platform.name.strip()})",
+            totals={"reduced": rate.total},
+        )
+
+
+class ReductionThread:
+    """Runs a reduction until it is stopped; its death is told to the owner, who decides."""
+
+    def __init__(self, reduction: Reduction, on_death: Callable[[], None]) -> None:
+        self._reduction, self._on_death = reduction, on_death
+        self._stopping = Event()
+        self.error: Exception | None = None
+        self._thread = Thread(target=self._run, name="reduction", daemon=True)
+
+    def start(self) -> None:
+        """Begin to reduce."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float) -> bool:
+        """End after the current turn; True if it did in time."""
+        self._stopping.set()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                self._reduction.step()
+        except cl.Error as error:
+            self.error = DeviceError(f"the OpenCL device failed: {error}")
+        except Exception as error:  # the thread's edge: the main thread decides
+            self.error = error
+        finally:
+            self._reduction.close()
+            if self.error is not None:
+                self._on_death()
+
+
+class _Throughput:
+    """Frames a second and how far behind, measured between two looks at it."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._since_s = clock.monotonic_s()
+        self._frames = 0
+        self.total = 0
+        self.lag_s = 0.0
+
+    def count(self, frames: int, received_s: float) -> None:
+        """Note a batch whose oldest frame arrived at ``received_s``."""
+        self._frames += frames
+        self.total += frames
+        self.lag_s = max(self.lag_s, self._clock.monotonic_s() - received_s)
+
+    def is_due(self) -> bool:
+        """Whether it is time for another look."""
+        return self._clock.monotonic_s() - self._since_s >= STATUS_S
+
+    def per_second(self) -> float:
+        """Rate since the last look; begins anew."""
+        now_s = self._clock.monotonic_s()
+        rate = self._frames / max(now_s - self._since_s, 1e-9)
+        self._frames, self._since_s = 0, now_s
+        return rate

@@ -1,0 +1,230 @@
+"""One series, from its start to its end: geometry and integrator chosen, frames reduced, results published in time."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from ringwatch.clock import Clock
+from ringwatch.messages import (
+    Frame,
+    Origin,
+    Result,
+    SeriesEnd,
+    SeriesEvent,
+    SeriesResult,
+    SeriesStart,
+    Snapshot,
+)
+from ringwatch.reduction.accumulator import Accumulator
+from ringwatch.reduction.slots import SlotFiller, gap_dummy
+from ringwatch_gpu.batch import BatchIntegrator
+from ringwatch_gpu.geometry import Geometry
+from ringwatch_gpu.validity import Validity
+
+Publish = Callable[[Result], None]
+GetIntegrator = Callable[[Geometry, np.dtype[np.generic]], BatchIntegrator]
+
+FIRST_GENERATION = 1
+UNNAMED = "unnamed"
+_SNAPSHOTS_PER_INTERVAL = 10
+_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class ReductionSettings:
+    """What the reduction needs to know, besides the geometry.
+
+    Attributes
+    ----------
+    interval_s
+        Time between two evaluations of the summed image.
+    dummies
+        Pixel values that mean "invalid"; None finds them by the detectors' conventions.
+    decoder_threads
+        How many frames are decoded at the same time.
+    versions
+        Names and versions for the result files.
+    """
+
+    interval_s: float = 1.0
+    dummies: tuple[int, ...] | None = None
+    decoder_threads: int = 2
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+class SeriesReduction:
+    """The reduction of one series.
+
+    Parameters
+    ----------
+    start
+        What the detector said.
+    geometry
+        Of this series; ``gaps`` are the pixels that hold no data by construction.
+    get_integrator
+        Gives the integrator for a geometry and a pixel type, at the latest at the first frame.
+    """
+
+    def __init__(
+        self,
+        start: SeriesStart,
+        geometry: Geometry,
+        gaps: NDArray[np.bool_],
+        get_integrator: GetIntegrator,
+        filler: SlotFiller,
+        settings: ReductionSettings,
+        publish: Publish,
+        clock: Clock,
+    ) -> None:
+        self.start, self.geometry = start, geometry
+        self._gaps, self._get_integrator, self._filler = gaps, get_integrator, filler
+        self._settings, self._publish, self._clock = settings, publish, clock
+        self._accumulator: Accumulator | None = None
+        self._evaluated_s = self._snapshot_s = clock.monotonic_s()
+        self._published_frames = 0
+        self.origin = Origin(start.series, start.unique_id, start.sample or UNNAMED, FIRST_GENERATION, geometry.digest)
+        self._event("joined" if start.joined else "start", " ".join(header_warnings(start, geometry)))
+        if start.dtype is not None:
+            self._open(start.dtype)
+
+    @property
+    def n_frames(self) -> int:
+        """Number of frames reduced so far."""
+        return self._accumulator.n_frames if self._accumulator else 0
+
+    def reduce(self, frames: Sequence[Frame]) -> int:
+        """Reduce a batch of frames of this series and publish their rows; the number that counted."""
+        accumulator = self._accumulator or self._open(frames[0].dtype)
+        slots = accumulator.integrator.slots
+        numbers = self._filler.fill(frames, slots, self.start.fates)
+        if not numbers.size:
+            return 0
+        if accumulator.n_frames == 0:
+            accumulator.validity = self._with_gap_dummy(accumulator.validity, slots[0])
+        rows = accumulator.add(numbers)
+        self.start.fates.reduced += numbers.size
+        self._publish(rows)
+        self.keep_up()
+        return int(numbers.size)
+
+    def keep_up(self) -> None:
+        """Publish a snapshot and evaluate the summed image where it is time; called at least every 0.1 s."""
+        accumulator, now_s = self._accumulator, self._clock.monotonic_s()
+        if accumulator is None or accumulator.n_frames == self._published_frames:
+            return
+        interval_s = self._settings.interval_s
+        if now_s - self._evaluated_s >= interval_s:
+            self._evaluate(accumulator)
+            self._evaluated_s = now_s
+        elif now_s - self._snapshot_s < interval_s / _SNAPSHOTS_PER_INTERVAL:
+            return
+        self._snapshot(accumulator)
+        self._snapshot_s = now_s
+
+    def finish(self, end: SeriesEnd) -> None:
+        """Evaluate everything once more, and publish the final results."""
+        if self._accumulator is not None and self._accumulator.n_frames:
+            self._evaluate(self._accumulator)
+            self._snapshot(self._accumulator)
+            self._publish(self._result(self._accumulator, end))
+        self._event("abandoned" if end.reason == "abandoned" else "end", end.reason)
+
+    def _open(self, dtype: np.dtype[np.generic]) -> Accumulator:
+        integrator = self._get_integrator(self.geometry, dtype)
+        validity = Validity.of(dtype, self._settings.dummies, self.start.saturation)
+        self._accumulator = Accumulator(self.origin, integrator, validity, self._clock)
+        self._event("ready", "")
+        return self._accumulator
+
+    def _with_gap_dummy(self, validity: Validity, frame: NDArray[np.generic]) -> Validity:
+        value = None if self._settings.dummies is not None else gap_dummy(frame, self._gaps)
+        if value is None or value > validity.limit:
+            return validity
+        structlog.get_logger().info("the detector's gaps are filled with a dummy value", dummy=value)
+        return replace(validity, dummies=(value,))
+
+    def _evaluate(self, accumulator: Accumulator) -> None:
+        accumulator.evaluate()
+        for profile in accumulator.profiles():
+            self._publish(profile)
+
+    def _snapshot(self, accumulator: Accumulator) -> None:
+        self._published_frames = accumulator.n_frames
+        fates = self.start.fates.copy()
+        self._publish(
+            Snapshot(
+                origin=self.origin,
+                time_ns=self._clock.time_ns(),
+                n_frames=accumulator.n_frames,
+                union=accumulator.union_spottiness(),
+                accumulated=accumulator.accumulated,
+                fates=fates,
+                missing=fates.missing,
+                detector_dropped=None,
+                frames_expected=self.start.frames_expected,
+            )
+        )
+
+    def _event(self, event: Literal["start", "joined", "ready", "end", "abandoned"], reason: str) -> None:
+        geometry = self.geometry
+        self._publish(
+            SeriesEvent(
+                origin=self.origin,
+                time_ns=self._clock.time_ns(),
+                event=event,
+                reason=reason,
+                header=self.start.header,
+                radial=geometry.radial,
+                edges=geometry.edges,
+                unit=geometry.unit,
+                exact=True,
+            )
+        )
+
+    def _result(self, accumulator: Accumulator, end: SeriesEnd) -> SeriesResult:
+        total, lost = accumulator.integrator.read_image() if accumulator.n_frames > 1 else (None, None)
+        return SeriesResult(
+            origin=self.origin,
+            time_ns=self._clock.time_ns(),
+            reason=end.reason,
+            header=self.start.header,
+            n_frames=accumulator.n_frames,
+            radial=self.geometry.radial,
+            edges=self.geometry.edges,
+            unit=self.geometry.unit,
+            exact=True,
+            sums=accumulator.union.words,
+            norm_quantum=accumulator.union.norm_quantum,
+            image_sum=total,
+            image_lost=lost,
+            fates=self.start.fates.copy(),
+            missing=end.missing,
+            poni=self.geometry.poni,
+            versions=self._settings.versions,
+        )
+
+
+def header_warnings(start: SeriesStart, geometry: Geometry) -> list[str]:
+    """Where header and geometry differ by more than 0.1 %: the PONI wins, but somebody should know."""
+    pairs = [
+        ("photon energy", "eV", start.energy_eV, geometry.energy_eV),
+        *zip(
+            ("pixel height", "pixel width"),
+            ("m", "m"),
+            start.pixel_size_m or (None, None),
+            geometry.pixel_size_m,
+            strict=True,
+        ),
+    ]
+    warnings = [
+        f"The header says {name} {header:.6g} {unit}, the PONI {poni:.6g} {unit}: the PONI is used."
+        for name, unit, header, poni in pairs
+        if header and poni and abs(header - poni) > _TOLERANCE * poni
+    ]
+    if start.flatfield_applied is False:
+        warnings.append("The detector did not apply its flat field, and neither does ringwatch.")
+    return warnings

@@ -1,0 +1,68 @@
+"""From encoded frames to decoded ones in the slots, several at a time; what cannot be decoded is left out."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ringwatch.errors import MalformedMessage
+from ringwatch.messages import Fates, Frame
+
+DecodeInto = Callable[[Frame, NDArray[np.generic]], None]
+"""Decodes a frame into an array of its shape and type; raises MalformedMessage."""
+
+
+class SlotFiller:
+    """Decodes the frames of a batch in parallel (the decoders release the interpreter's lock)."""
+
+    def __init__(self, decode_into: DecodeInto, threads: int) -> None:
+        self._decode_into = decode_into
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+
+    def fill(self, frames: Sequence[Frame], slots: NDArray[np.generic], fates: Fates) -> NDArray[np.int64]:
+        """Decode into the first slots without gaps.
+
+        Parameters
+        ----------
+        frames
+            At most as many as there are slots.
+        slots
+            Shape (batch, rows, columns).
+        fates
+            Where malformed frames are counted by reason.
+
+        Returns
+        -------
+        The numbers of the frames that were decoded, in the order of their slots.
+        """
+        failures = list(self._pool.map(self._try_decode, frames, slots[: len(frames)]))
+        good = [position for position, failure in enumerate(failures) if failure is None]
+        for slot, position in enumerate(good):
+            if slot != position:
+                slots[slot] = slots[position]
+        fates.malformed.update(failure.reason for failure in failures if failure is not None)
+        return np.array([frames[position].frame for position in good], np.int64)
+
+    def close(self) -> None:
+        """End the threads."""
+        self._pool.shutdown()
+
+    def _try_decode(self, frame: Frame, slot: NDArray[np.generic]) -> MalformedMessage | None:
+        try:
+            self._decode_into(frame, slot)
+        except MalformedMessage as error:
+            return error
+        return None
+
+
+def gap_dummy(frame: NDArray[np.generic], gaps: NDArray[np.bool_]) -> int | None:
+    """The value that fills more than 90 % of the detector's gaps, if there are gaps and it is not zero.
+
+    Zero is what a good pixel counts most often: it never means "invalid" by itself.
+    """
+    values, counts = np.unique(frame[gaps], return_counts=True)
+    if not counts.size or counts.max() <= 0.9 * counts.sum():
+        return None
+    value = int(values[counts.argmax()])
+    return value if value > 0 else None
