@@ -18,7 +18,7 @@ from .lanes import LaneKernels
 from .memory import Slots, check_memory
 from .reference import ImageSums
 from .sums import FrameSums, StaticSums
-from .tables import BATCH, PixelTables
+from .tables import BATCH, DeviceTables
 from .validity import Validity
 
 Form = Literal["lanes", "groups"]
@@ -57,7 +57,7 @@ class BatchIntegrator:
         self._slots = Slots(self._queue, BATCH, geometry.pixels, dtype)
         self._image = ImageBuffers(self._queue, geometry.pixels)
         self.static = StaticSums.of(geometry.bin_table, geometry.norm_q, geometry.bins)
-        self._tables = PixelTables(self.context, geometry)
+        self._tables = DeviceTables(self.context, geometry)
         self._evaluation = ImageEvaluation(self._queue, geometry, self.static, self._tables, self._image)
         kernels = GroupKernels if self.form == "groups" else LaneKernels
         self._kernels: GroupKernels | LaneKernels = kernels(

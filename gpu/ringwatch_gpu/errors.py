@@ -43,3 +43,23 @@ class DigestMismatch(ValueError):
             f"these sums were made with different geometry, mask, bins or corrections (digests {ours[:12]} and "
             f"{theirs[:12]}): they cannot be merged"
         )
+
+
+class GeometryError(ValueError):
+    """A PONI file, a mask or a request for bins that cannot be used: the text says what is wrong and where."""
+
+
+class GeometryMismatch(GeometryError):
+    """The PONI describes a detector of another shape than the frames have. Shapes are (rows, columns)."""
+
+    def __init__(
+        self, expected_shape: tuple[int, int], poni_shape: tuple[int, int], detector: str, source: str
+    ) -> None:
+        self.expected_shape = expected_shape
+        self.poni_shape = poni_shape
+        self.detector = detector
+        self.source = source
+        super().__init__(
+            f"the frames have {expected_shape[0]} x {expected_shape[1]} pixels (rows x columns), but {source} is for "
+            f"{detector} with {poni_shape[0]} x {poni_shape[1]}: use the PONI file of the detector that takes them"
+        )

@@ -15,7 +15,7 @@ from .tables import (
     NO_DUMMIES,
     SUM_PLANES,
     WIDE_PLANES,
-    PixelTables,
+    DeviceTables,
     SortedPixels,
     constant,
     pixel_type,
@@ -36,7 +36,7 @@ class GroupKernels:
         dtype: np.dtype[np.generic],
         slots: Slots,
         image: ImageBuffers,
-        tables: PixelTables,
+        tables: DeviceTables,
         group: int = 64,
     ) -> None:
         self._queue, self._group, self._pixels, context = queue, group, geometry.pixels, queue.context

@@ -9,7 +9,7 @@ from .geometry import Geometry
 from .programs import build
 from .reference import ImageSums
 from .sums import StaticSums
-from .tables import PixelTables
+from .tables import DeviceTables
 
 _CPU_ITEMS = 64  # a constant: the order of floating additions must not depend on the number of cores
 _GPU_ITEMS = 2048
@@ -51,7 +51,7 @@ class ImageEvaluation:
         queue: cl.CommandQueue,
         geometry: Geometry,
         static: StaticSums,
-        tables: PixelTables,
+        tables: DeviceTables,
         image: ImageBuffers,
     ) -> None:
         self._queue, self._bins, self._static, context = queue, geometry.bins, static, queue.context

@@ -8,7 +8,7 @@ from .geometry import Geometry
 from .image import ImageBuffers
 from .memory import Slots
 from .programs import build
-from .tables import BATCH, NO_DUMMIES, SUM_PLANES, WIDE_PLANES, PixelTables, constant, pixel_type, validity_arguments
+from .tables import BATCH, NO_DUMMIES, SUM_PLANES, WIDE_PLANES, DeviceTables, constant, pixel_type, validity_arguments
 from .validity import Validity
 
 _ITEMS_PER_UNIT = 4
@@ -24,7 +24,7 @@ class LaneKernels:
         dtype: np.dtype[np.generic],
         slots: Slots,
         image: ImageBuffers,
-        tables: PixelTables,
+        tables: DeviceTables,
     ) -> None:
         self._queue, context = queue, queue.context
         bins, self._items = geometry.bins, _ITEMS_PER_UNIT * queue.device.max_compute_units

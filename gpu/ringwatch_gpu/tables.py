@@ -20,7 +20,7 @@ def constant(context: cl.Context, array: NDArray[np.generic]) -> cl.Buffer:
     return cl.Buffer(context, cl.mem_flags.READ_ONLY | cl.mem_flags.COPY_HOST_PTR, hostbuf=array)
 
 
-class PixelTables:
+class DeviceTables:
     """Bin and norm of every pixel on the device, in the order of the detector."""
 
     def __init__(self, context: cl.Context, geometry: Geometry) -> None:

@@ -1,0 +1,240 @@
+"""A PONI file and masks in, a Geometry out: radial bin and integer normalization of each pixel, named by a digest."""
+
+import os
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import geometry_cache
+from .errors import GeometryError
+from .geometry_pyfai import (
+    READ_ERRORS,
+    SECTORS,
+    PixelTables,
+    Recipe,
+    build_tables,
+    is_self_contained,
+    load_integrator,
+    table_digest,
+)
+
+_MAX_PONI_BYTES = 1 << 20
+_PLANCK_TIMES_LIGHT_EV_M = 6.62607015e-34 * 299792458 / 1.602176634e-19
+
+
+@dataclass(frozen=True, eq=False)
+class Geometry:
+    """How the pixels of a detector fall into radial bins, and how they are normalized. Arrays are read-only.
+
+    Attributes
+    ----------
+    shape
+        (rows, columns) of the frames.
+    unit
+        Of ``edges`` and ``radial``: "2th_deg", "2th_rad", "q_nm^-1", "q_A^-1" or "r_mm".
+    edges
+        Edges of the bins, shape (bins + 1,). They do not depend on any mask. The same bins are had from pyFAI with
+        ``radial_range=(edges[0], edges[-1])``, ``mask=geometry.mask`` and no pixel splitting.
+    radial
+        Centres of the bins, shape (bins,).
+    bin_table
+        Bin of each pixel, shape (pixels,) in C order; ``bins`` = not used (masked or outside the range).
+    norm_q
+        Normalization (solid angle x polarization) in units of ``norm_quantum``, shape (pixels,); > 0 where used.
+    norm_quantum
+        2^-30, or a larger power of two if a normalization exceeds 2.
+    azimuth_fraction
+        Share of 72 sectors of the full circle in which the bin has a used pixel, shape (bins,).
+    pixel_bins
+        Bins are about one pixel wide (half to twice) and cover the detector: classes of spottiness mean something.
+    digest
+        SHA-256 over edges, bin table, normalization, unit and the rules of the sums: only sums of equal digests add.
+    poni
+        Text of the PONI file.
+    source
+        Its path, or "<text>", for messages.
+    wavelength_m
+        None if the PONI does not say it.
+    pixel_size_m
+        (rows, columns).
+    norm_error
+        Largest relative error made by rounding a normalization to ``norm_quantum``.
+    sector
+        Azimuthal sector of each pixel, 0 to 71, shape (pixels,).
+    """
+
+    shape: tuple[int, int]
+    unit: str
+    edges: NDArray[np.float64]
+    radial: NDArray[np.float64]
+    bin_table: NDArray[np.uint16]
+    norm_q: NDArray[np.uint32]
+    norm_quantum: float
+    azimuth_fraction: NDArray[np.float64]
+    pixel_bins: bool
+    digest: str
+    poni: str
+    source: str
+    wavelength_m: float | None
+    pixel_size_m: tuple[float, float]
+    norm_error: float
+    sector: NDArray[np.uint8]
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, np.ndarray):
+                value.setflags(write=False)
+
+    @classmethod
+    def from_poni(
+        cls,
+        poni: str | os.PathLike[str],
+        shape: tuple[int, int] | None = None,
+        *,
+        unit: str = "2th_deg",
+        bins: int | Literal["pixel"] = "pixel",
+        radial_range: tuple[float, float] | None = None,
+        solid_angle: bool = True,
+        polarization: float | None = 0.99,
+        mask: NDArray[np.bool_] | None = None,
+        cache_dir: Path | None = None,
+    ) -> "Geometry":
+        """Geometry of a PONI; the first time in seconds, then from the cache.
+
+        Parameters
+        ----------
+        poni
+            Path of a PONI file or of pyFAI's JSON, or the text of one.
+        shape
+            (rows, columns) of the frames; by default the detector's.
+        unit
+            Of the radial axis.
+        bins
+            Number of radial bins, or "pixel": as many as make a bin about one pixel wide.
+        radial_range
+            First and last edge in ``unit``; by default the span of all pixel centres, masked or not.
+        solid_angle
+            Correct for the solid angle of the pixels.
+        polarization
+            Polarization factor in [-1, 1], None for no correction.
+        mask
+            True = ignore this pixel, shape (rows, columns); added to the detector's own.
+        cache_dir
+            Folder of the cache, by default that of the user (XDG).
+
+        Raises
+        ------
+        GeometryMismatch
+            The PONI's detector has another shape than the frames.
+        GeometryError
+            The PONI cannot be read or does not say enough, or the bins asked for make no sense.
+        """
+        text, source = _read_poni(poni)
+        recipe = Recipe(text, shape, unit, bins, radial_range, solid_angle, polarization)
+        tables = _cached_tables(recipe, source, cache_dir or geometry_cache.default_folder())
+        geometry = cls.from_tables(tables, text, source)
+        return geometry if mask is None else geometry.masked(mask)
+
+    @classmethod
+    def from_tables(cls, tables: PixelTables, poni: str, source: str) -> "Geometry":
+        """Geometry of tables made elsewhere; ``poni`` and ``source`` say where they come from."""
+        return cls(
+            **vars(tables),
+            azimuth_fraction=_azimuth_fraction(tables.bin_table, tables.sector, tables.radial.size),
+            digest=table_digest(tables),
+            poni=poni,
+            source=source,
+        )
+
+    def masked(self, mask: NDArray[np.bool_]) -> "Geometry":
+        """The same geometry with more pixels ignored.
+
+        Parameters
+        ----------
+        mask
+            True = ignore this pixel, shape (rows, columns).
+        """
+        if mask.shape != self.shape:
+            raise GeometryError(f"the mask has shape {mask.shape}, the frames have {self.shape} (rows, columns)")
+        tables = PixelTables(**{field.name: getattr(self, field.name) for field in fields(PixelTables)})
+        bin_table = np.where(mask.ravel(), np.uint16(self.bins), self.bin_table)
+        return Geometry.from_tables(replace(tables, bin_table=bin_table), self.poni, self.source)
+
+    @property
+    def bins(self) -> int:
+        """Number of radial bins."""
+        return self.radial.size
+
+    @property
+    def pixels(self) -> int:
+        """Number of pixels of a frame, used or not."""
+        return self.bin_table.size
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """True = not used (masked or outside the range), shape (rows, columns)."""
+        unused: NDArray[np.bool_] = self.bin_table == self.bins
+        return unused.reshape(self.shape)
+
+    @property
+    def energy_eV(self) -> float | None:  # noqa: N802 - the unit's own spelling
+        """Photon energy, None if the PONI has no wavelength."""
+        return _PLANCK_TIMES_LIGHT_EV_M / self.wavelength_m if self.wavelength_m else None
+
+
+def read_mask(path: str | os.PathLike[str], shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Mask of a file that fabio reads (EDF, TIFF, NumPy, Fit2D, CBF...); not 0 = ignore this pixel.
+
+    Raises
+    ------
+    GeometryError
+        The file cannot be read, or is not of shape ``shape`` (rows, columns).
+    """
+    import fabio  # noqa: PLC0415 - only where there is a mask
+
+    try:
+        with fabio.open(os.fspath(path)) as image:
+            mask: NDArray[np.bool_] = np.asarray(image.data) != 0
+    except READ_ERRORS as error:
+        raise GeometryError(f"the mask {path} cannot be read: {error}") from error
+    if mask.shape != shape:
+        raise GeometryError(f"the mask {path} has shape {mask.shape}, the frames have {shape} (rows, columns)")
+    return mask
+
+
+def _read_poni(poni: str | os.PathLike[str]) -> tuple[str, str]:
+    """Text and name of a PONI that is given as text or as a path."""
+    if isinstance(poni, str) and ("\n" in poni or poni.lstrip().startswith("{")):
+        return poni, "<text>"
+    path = Path(poni)
+    try:
+        with path.open("rb") as file:
+            text = file.read(_MAX_PONI_BYTES + 1).decode()
+    except OSError as error:
+        raise GeometryError(f"the PONI file {path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise GeometryError(f"{path} is not a PONI file: {error}") from error
+    if len(text) > _MAX_PONI_BYTES:
+        raise GeometryError(f"{path} is not a PONI file: it is larger than {_MAX_PONI_BYTES} bytes")
+    return text, str(path)
+
+
+def _cached_tables(recipe: Recipe, source: str, folder: Path) -> PixelTables:
+    tables = geometry_cache.load(folder, recipe.key)
+    if tables is None:
+        integrator = load_integrator(recipe, source)
+        tables = build_tables(recipe, integrator, source)
+        if is_self_contained(integrator):
+            geometry_cache.store(folder, recipe.key, tables)
+    return tables
+
+
+def _azimuth_fraction(bin_table: NDArray[np.uint16], sector: NDArray[np.uint8], bins: int) -> NDArray[np.float64]:
+    seen = np.zeros((bins + 1, SECTORS), np.bool_)
+    seen.ravel()[bin_table * np.int32(SECTORS) + sector] = True
+    fraction: NDArray[np.float64] = seen[:-1].mean(axis=1)
+    return fraction

@@ -1,0 +1,298 @@
+"""A PONI in, the tables of its detector out: bin, azimuthal sector and normalization of each pixel.
+
+The one module that uses pyFAI. Importing pyFAI takes seconds, so it is imported when tables are built, not before.
+"""
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import GeometryError, GeometryMismatch
+
+UNITS = ("2th_deg", "2th_rad", "q_nm^-1", "q_A^-1", "r_mm")
+SECTORS = 72
+"""Azimuthal sectors of the full circle, 5 degrees each."""
+
+MAX_BINS = 65534
+"""The bin table is uint16 and needs one value for "not used"."""
+
+_MAX_PIXELS = 1 << 27
+_FORMAT = 1
+"""Of the tables: to be raised whenever the same recipe gives other tables than before."""
+
+READ_ERRORS = (OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError)
+"""What pyFAI and fabio raise on a file that they cannot read, depending on where they stumble."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything the tables depend on, but masks.
+
+    Attributes
+    ----------
+    poni
+        Text of the PONI file, or pyFAI's JSON.
+    shape
+        (rows, columns) of the frames; None takes the detector's.
+    unit
+        Of the radial axis, one of `UNITS`.
+    bins
+        Number of radial bins, or "pixel": bins about one pixel wide.
+    radial_range
+        First and last edge in ``unit``; None takes the span of all pixel centres.
+    solid_angle
+        Correct for the solid angle of the pixels.
+    polarization
+        Polarization factor in [-1, 1], None for no correction.
+    """
+
+    poni: str
+    shape: tuple[int, int] | None
+    unit: str
+    bins: int | Literal["pixel"]
+    radial_range: tuple[float, float] | None
+    solid_angle: bool
+    polarization: float | None
+
+    def __post_init__(self) -> None:
+        if self.unit not in UNITS:
+            raise GeometryError(f"unknown unit {self.unit!r} of the radial axis; known: {', '.join(UNITS)}")
+        if self.bins != "pixel" and not 1 <= self.bins <= MAX_BINS:
+            raise GeometryError(f"{self.bins} radial bins: from 1 to {MAX_BINS} are possible, or 'pixel'")
+        if self.polarization is not None and not -1 <= self.polarization <= 1:
+            raise GeometryError(f"polarization factor {self.polarization}: it lies between -1 and 1")
+        if self.radial_range is not None and not -math.inf < self.radial_range[0] < self.radial_range[1] < math.inf:
+            raise GeometryError(f"radial range {self.radial_range}: two ascending finite numbers are needed")
+
+    @property
+    def key(self) -> str:
+        """SHA-256 of the recipe, the version of pyFAI and the format of the tables."""
+        ingredients = [asdict(self), version("pyFAI"), _FORMAT]
+        return hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class PixelTables:
+    """What is known of each pixel before the user's masks. Attributes are explained in ``Geometry``."""
+
+    shape: tuple[int, int]
+    unit: str
+    edges: NDArray[np.float64]
+    radial: NDArray[np.float64]
+    bin_table: NDArray[np.uint16]
+    norm_q: NDArray[np.uint32]
+    norm_quantum: float
+    norm_error: float
+    sector: NDArray[np.uint8]
+    pixel_bins: bool
+    wavelength_m: float | None
+    pixel_size_m: tuple[float, float]
+
+
+def load_integrator(recipe: Recipe, source: str) -> Any:
+    """The pyFAI integrator of a PONI.
+
+    Raises
+    ------
+    GeometryError
+        The text is no PONI, or says too little: distance, point of normal incidence and pixel size are needed.
+    """
+    import pyFAI  # noqa: PLC0415 - takes seconds
+    from pyFAI.io.ponifile import PoniFile  # noqa: PLC0415 - likewise
+
+    try:
+        poni = PoniFile(_poni_entries(recipe.poni))
+        _check_complete(poni, recipe.unit, source)
+        return pyFAI.load(poni)
+    except GeometryError:
+        raise
+    except READ_ERRORS as error:
+        raise GeometryError(f"{source} is not a readable PONI file: {type(error).__name__}: {error}") from error
+
+
+def is_self_contained(integrator: Any) -> bool:
+    """Whether the PONI says everything: some detectors are described by a second file, which may change."""
+    detector = integrator.detector
+    return not (getattr(detector, "filename", None) or detector.splinefile)
+
+
+def build_tables(recipe: Recipe, integrator: Any, source: str) -> PixelTables:
+    """Tables of a detector; its own mask is applied. Takes seconds at 4 million pixels.
+
+    The bins are those of pyFAI without pixel splitting, for ``radial_range=(edges[0], edges[-1])``. pyFAI widens that
+    range at its upper end by 2^-23 to take in the largest value: the inner edges are the widened ones.
+
+    Raises
+    ------
+    GeometryMismatch
+        The frames have another shape than the detector.
+    GeometryError
+        No pixel lies in the range, or the detector's shape is not known.
+    """
+    shape = _frame_shape(recipe.shape, integrator.detector, source)
+    bins = _radial_bins(integrator, shape, recipe)
+    z, y, x = np.moveaxis(integrator.position_array(shape), -1, 0)
+    norm = _normalization(integrator, (z, y, x), recipe)
+    quantum = norm_quantum(float(norm.max()))
+    norm_q = np.rint(norm / quantum).astype(np.uint32)
+    bins.table[(norm_q == 0) | _detector_mask(integrator.detector, shape)] = bins.number
+    used = bins.table < bins.number
+    if not used.any():
+        raise GeometryError(f"{source}: no pixel lies between {bins.edges[0]:g} and {bins.edges[-1]:g} {recipe.unit}")
+    return PixelTables(
+        shape=shape,
+        unit=recipe.unit,
+        edges=bins.edges,
+        radial=bins.radial,
+        bin_table=bins.table.ravel(),
+        norm_q=norm_q.ravel(),
+        norm_quantum=quantum,
+        norm_error=float(np.abs(norm_q[used] * quantum / norm[used] - 1).max()),
+        sector=_sectors(y, x).ravel(),
+        pixel_bins=bins.pixel_wide,
+        wavelength_m=integrator.wavelength or None,
+        pixel_size_m=(float(integrator.detector.pixel1), float(integrator.detector.pixel2)),
+    )
+
+
+def norm_quantum(largest: float) -> float:
+    """Unit of the integer normalizations: 2^-30, or the power of two that brings a largest value > 2 below 2^31."""
+    return 2.0 ** (math.ceil(math.log2(max(2.0, largest))) - 31)
+
+
+def table_digest(tables: PixelTables) -> str:
+    """SHA-256 of all that must be equal before two sums may be added, as hexadecimal digits."""
+    words = {"shape": tables.shape, "unit": tables.unit, "norm_quantum": tables.norm_quantum}
+    rules = {"splitting": "no", "signal_quantum": 1, "monitor_reference": None}
+    digest = hashlib.sha256(json.dumps(words | rules, sort_keys=True).encode())
+    for array, dtype in ((tables.edges, "<f8"), (tables.norm_q, "<u4"), (tables.bin_table, "<u2")):
+        digest.update(np.ascontiguousarray(array, dtype).data)
+    return digest.hexdigest()
+
+
+# ------------------------------------------------------------------------------------------------ reading the PONI
+
+
+def _poni_entries(text: str) -> dict[str, Any]:
+    """Keys and values of a PONI; of repeated keys the last one counts, as programs append to the file."""
+    if text.lstrip().startswith("{"):
+        config: dict[str, Any] = json.loads(text)
+        return dict(config.get("poni") or config)
+    lines = (line.partition(":") for line in text.splitlines() if not line.startswith("#"))
+    return {key.strip().lower(): value.strip() for key, colon, value in lines if colon}
+
+
+def _check_complete(poni: Any, unit: str, source: str) -> None:
+    """Raise GeometryError where pyFAI would quietly go on with a default or a senseless number."""
+    needed = {"Distance": poni.dist, "Poni1": poni.poni1, "Poni2": poni.poni2}
+    needed["pixel size 1"], needed["pixel size 2"] = (
+        (poni.detector.pixel1, poni.detector.pixel2) if poni.detector else (None, None)
+    )
+    if unit.startswith("q_"):
+        needed["Wavelength"] = poni.wavelength
+    missing = [name for name, value in needed.items() if value is None]
+    if missing:
+        raise GeometryError(f"{source} does not say {', '.join(missing)}: is it a PONI file?")
+    numbers = [*needed.values(), *(value or 0 for value in (poni.rot1, poni.rot2, poni.rot3, poni.wavelength))]
+    lengths = [poni.dist, poni.detector.pixel1, poni.detector.pixel2, poni.wavelength or 1]
+    _detector_shape(poni.detector)
+    if not all(map(math.isfinite, numbers)) or min(lengths) <= 0:
+        raise GeometryError(f"{source}: distance, pixel size and wavelength must be positive, all numbers finite")
+
+
+def _detector_shape(detector: Any) -> tuple[int, int] | None:
+    if detector.shape is None:
+        return None
+    rows, columns = detector.shape
+    return int(rows), int(columns)
+
+
+def _frame_shape(wanted: tuple[int, int] | None, detector: Any, source: str) -> tuple[int, int]:
+    shape = _detector_shape(detector) or wanted
+    if shape is None:
+        raise GeometryError(f"{source} does not say the shape of the detector: the shape of the frames is needed")
+    if wanted is not None and wanted != shape:
+        raise GeometryMismatch(wanted, shape, detector.name, source)
+    if min(shape) < 2 or shape[0] * shape[1] > _MAX_PIXELS:
+        raise GeometryError(f"{source}: {shape[0]} x {shape[1]} pixels: an area detector of sensible size is needed")
+    return shape
+
+
+# ------------------------------------------------------------------------------------------------------ the tables
+
+
+class _Bins(NamedTuple):
+    number: int
+    edges: NDArray[np.float64]
+    radial: NDArray[np.float64]
+    table: NDArray[np.uint16]
+    pixel_wide: bool
+
+
+def _radial_bins(integrator: Any, shape: tuple[int, int], recipe: Recipe) -> _Bins:
+    """Edges, centres and the bin of each pixel, as in pyFAI's sparse matrix."""
+    axis = integrator.center_array(shape, unit=recipe.unit)
+    span = float(np.nanmin(axis)), float(np.nanmax(axis))
+    low, high = recipe.radial_range or span
+    natural_bins = _pixel_wide_bins(axis, high - low)
+    bins = natural_bins if recipe.bins == "pixel" else recipe.bins
+    edges, radial, table = _sparse_bins(integrator, shape, bins, (low, high), recipe.unit)
+    # pyFAI rounds bin numbers towards zero: its first bin also holds the pixels up to one bin below the range.
+    table[axis < low] = bins
+    return _Bins(bins, edges, radial, table, (low, high) == span and 0.5 <= bins / natural_bins <= 2)
+
+
+def _pixel_wide_bins(axis: NDArray[np.float64], width: float) -> int:
+    """How many bins in ``width`` are a pixel wide each: the median step from pixel to pixel where the axis rises."""
+    step = float(np.nanmedian(np.hypot(*np.gradient(axis))))
+    return min(max(1, round(width / step)), MAX_BINS)
+
+
+def _sparse_bins(
+    integrator: Any, shape: tuple[int, int], bins: int, radial_range: tuple[float, float], unit: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.uint16]]:
+    from pyFAI.units import to_unit  # noqa: PLC0415 - takes seconds
+
+    matrix = integrator.setup_sparse_integrator(
+        shape, bins, mask=None, pos0_range=radial_range, unit=unit, split="no", algo="CSR"
+    )
+    _, pixels, bin_start = matrix.lut
+    table = np.full(shape, bins, np.uint16)
+    table.ravel()[pixels] = np.repeat(np.arange(bins, dtype=np.uint16), np.diff(bin_start))
+    scale = to_unit(unit).scale
+    edges = np.linspace(matrix.pos0_min, matrix.pos0_max, bins + 1) * scale
+    edges[0], edges[-1] = radial_range
+    return edges, matrix.bin_centers * scale, table
+
+
+def _normalization(
+    integrator: Any, position: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]], recipe: Recipe
+) -> NDArray[np.float64]:
+    """Solid angle x polarization of each pixel; 0 where it is not a positive number.
+
+    In float64 from the positions: pyFAI's own arrays go through float32. The polarization is the usual
+    [1 + cos^2(2th) - P cos(2 chi) sin^2(2th)] / 2, written with the coordinates of the pixel.
+    """
+    z, y, x = position
+    norm = np.ones(z.shape)
+    if recipe.solid_angle:
+        norm *= np.fromfunction(integrator.diffSolidAngle, z.shape, dtype=np.float64)
+    if recipe.polarization is not None:
+        norm *= 0.5 * (1 + (z * z - recipe.polarization * (x * x - y * y)) / (x * x + y * y + z * z))
+    return np.where(np.isfinite(norm) & (norm > 0), norm, 0.0)
+
+
+def _detector_mask(detector: Any, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    mask = detector.mask
+    return np.zeros(shape, np.bool_) if mask is None else np.asarray(mask) != 0
+
+
+def _sectors(y: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.uint8]:
+    turns = np.arctan2(y, x) / (2 * np.pi) + 0.5
+    return np.minimum(turns * SECTORS, SECTORS - 1).astype(np.uint8)
