@@ -88,7 +88,7 @@ def advice() -> str:
     if machine.machine() == "x86_64":
         lines += [
             "  CPU, without root    pip install 'ringwatch[cpu]'",
-            "                       Intel's runtime, for AMD processors too: 230 MB to download, 850 MB on disk",
+            "                       Intel's runtime, for AMD processors too: 280 MB to download, 850 MB on disk",
         ]
     return "\n".join(lines + [f"Note: {sentence}" for sentence in loader.unheard_runtimes()])
 

@@ -1,0 +1,66 @@
+# Everything runs in .venv, which is made on first use. Nothing needs root; without an OpenCL device Intel's CPU runtime
+# is installed into .venv too.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+COMPILED := The installation failed, see above. dectris-compression is compiled on this machine: it takes a C and a C++ \
+	compiler and the headers of Python (Debian, Ubuntu: build-essential python3-dev).
+HAS_DEVICE := $(BIN)/python -c 'from ringwatch_gpu import devices; devices.choose()' 2>/dev/null
+DESCRIBE := from ringwatch_gpu import devices; print(devices.describe())
+
+.PHONY: help demo test lint bench mutants clean
+.SILENT:
+
+help:
+	echo "make demo      simulated detector, daemon, live page, automatic stop"
+	echo "make test      all tests"
+	echo "make lint      style, types, layers"
+	echo "make bench     speed of this machine"
+	echo "make mutants   do the tests notice planted faults?"
+	echo "make clean     remove .venv and all that was made here"
+	echo "The first of them installs what it needs into .venv. Another Python: make PYTHON=python3.12 test"
+
+demo: .venv/opencl
+	start=$$(date +%s); $(BIN)/ringwatch demo && echo "The demo took $$(($$(date +%s) - start)) s."
+
+test: .venv/opencl
+	$(BIN)/pytest
+
+lint: .venv/installed
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: .venv/opencl
+	$(BIN)/python benchmarks/run.py
+
+mutants: .venv/opencl
+	$(BIN)/python tests/mutants/run.py
+
+clean:
+	rm -rf .venv build dist results .*_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "ringwatch needs Python 3.11 or newer; '$(PYTHON)' is not. Name one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	echo "Installing ringwatch and what it needs into .venv (once; 190 MB to download, 800 MB on disk, 5 minutes) ..."
+	$(PYTHON) -m venv .venv
+	$(PIP) install --upgrade 'pip>=25.1'
+	$(PIP) install --editable . --group dev || { echo "$(COMPILED)" >&2; exit 1; }
+	touch $@
+
+.venv/cpu-runtime: .venv/installed
+ifeq ($(shell uname -m),x86_64)
+	echo "Installing Intel's OpenCL runtime for CPUs into .venv: 280 MB to download, 850 MB on disk ..."
+	$(PIP) install --editable '.[cpu]'
+else
+	echo "Intel's OpenCL runtime exists for x86-64 only: here another one is needed, PoCL for example."
+endif
+	touch $@
+
+.venv/opencl: .venv/installed
+	$(HAS_DEVICE) || $(MAKE) --no-print-directory .venv/cpu-runtime
+	if $(HAS_DEVICE); then touch $@; else $(BIN)/python -c '$(DESCRIBE)'; fi
