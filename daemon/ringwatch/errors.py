@@ -39,17 +39,5 @@ class UnsupportedEncoding(StreamError, ValueError):
         super().__init__(f"{what} is not supported; supported: {', '.join(self.supported)}")
 
 
-class SeriesMismatch(StreamError):
-    """The frames do not fit the geometry: that series is abandoned, the service waits for the next."""
-
-    def __init__(self, detector_shape: tuple[int, int], geometry_shape: tuple[int, int], poni: str) -> None:
-        self.detector_shape = detector_shape
-        self.geometry_shape = geometry_shape
-        super().__init__(
-            f"the detector sends frames of {detector_shape[0]} x {detector_shape[1]} (rows x columns), but {poni} "
-            f"describes {geometry_shape[0]} x {geometry_shape[1]}: use the PONI file of this detector"
-        )
-
-
 class PublishError(RingwatchError):
     """A publisher could not deliver. It retries; the reduction never waits for it."""

@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from . import loader
 from .errors import GeometryError, GeometryMismatch
 
 UNITS = ("2th_deg", "2th_rad", "q_nm^-1", "q_A^-1", "r_mm")
@@ -103,6 +104,7 @@ def load_integrator(recipe: Recipe, source: str) -> Any:
     GeometryError
         The text is no PONI, or says too little: distance, point of normal incidence and pixel size are needed.
     """
+    loader.platforms()  # before pyFAI: the first to ask decides which OpenCL runtimes the process has
     import pyFAI  # noqa: PLC0415 - takes seconds
     from pyFAI.io.ponifile import PoniFile  # noqa: PLC0415 - likewise
 

@@ -89,12 +89,12 @@ def evaluate_image(
     signal, norm = exact.bincount(index, total, bins)[:, 1], exact.bincount(index, g * valid, bins)
     weight = (g * valid).astype(np.float64)
     average, plain = total / np.maximum(valid, 1), g.astype(np.float64)
-    averaged_signal, averaged_norm = _float_bincount(index, average, bins), _float_bincount(index, plain, bins)
+    averaged_signal, averaged_norm = float_bincount(index, average, bins), float_bincount(index, plain, bins)
     return ImageSums(
         signal,
         norm,
         np.bincount(index, minlength=bins).astype(np.uint64),
-        _float_bincount(index, weight**2, bins),
+        float_bincount(index, weight**2, bins),
         _variance(index, total.astype(np.float64), weight, signal.astype(np.float64), exact.to_float(norm)),
         averaged_signal,
         averaged_norm,
@@ -111,8 +111,9 @@ def _variance(
 ) -> NDArray[np.float64]:
     """Second pass: sum over the pixels of a bin of (s - g signal / norm)^2."""
     mean = signal / np.where(norm > 0, norm, 1.0)
-    return _float_bincount(index, (s - g * mean[index]) ** 2, len(signal))
+    return float_bincount(index, (s - g * mean[index]) ** 2, len(signal))
 
 
-def _float_bincount(index: NDArray[np.integer], values: NDArray[np.float64], bins: int) -> NDArray[np.float64]:
+def float_bincount(index: NDArray[np.integer], values: NDArray[np.float64], bins: int) -> NDArray[np.float64]:
+    """Sum of ``values`` per index in [0, bins)."""
     return np.bincount(index, values, bins).astype(np.float64)

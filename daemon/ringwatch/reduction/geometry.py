@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ringwatch.config import GeometryConfig
-from ringwatch.errors import SeriesMismatch
 from ringwatch_gpu.geometry import Geometry
 
 Mask = NDArray[np.bool_]
@@ -35,28 +34,22 @@ class GeometrySource:
         self._header_mask: Mask | None = None
         self._current: Geometry | None = None
 
-    def base(self) -> Geometry:
+    def base(self, shape: tuple[int, int] | None = None) -> Geometry:
         """Geometry of the files alone, built anew when they changed.
+
+        Parameters
+        ----------
+        shape
+            (rows, columns) of the frames, for a PONI that does not say it.
 
         Raises
         ------
         GeometryError
-            A file cannot be read or does not fit.
+            A file cannot be read, does not say enough, or is for a detector of another shape.
         """
         stamp = self._stamp_of_files()
-        if self._base is None or stamp != self._stamp:
-            config = self._config
-            geometry = Geometry.from_poni(
-                config.poni,
-                unit=config.unit,
-                bins=config.bins,
-                radial_range=config.radial_range,
-                solid_angle=config.solid_angle,
-                polarization=None if config.polarization == "none" else config.polarization,
-            )
-            if config.mask is not None:
-                geometry = geometry.masked(self._read_mask(str(config.mask), geometry.shape))
-            self._base, self._stamp, self._current = geometry, stamp, None
+        if self._base is None or stamp != self._stamp or shape not in (None, self._base.shape):
+            self._base, self._stamp, self._current = self._build(shape), stamp, None
         return self._base
 
     def for_series(self, shape: tuple[int, int] | None, header_mask: Mask | None) -> Geometry:
@@ -67,24 +60,33 @@ class GeometrySource:
         shape
             (rows, columns) of its frames, if known.
         header_mask
-            The detector's mask from the header; ignored where its shape is not that of the frames.
+            The detector's mask from the header.
 
         Raises
         ------
-        SeriesMismatch
-            The frames have another shape than the geometry.
         GeometryError
-            A file cannot be read or does not fit.
+            A file cannot be read, does not say enough, or frames and files are of different shapes.
         """
-        base = self.base()
-        if shape is not None and shape != base.shape:
-            raise SeriesMismatch(shape, base.shape, base.source)
-        if header_mask is not None and header_mask.shape != base.shape:
-            raise SeriesMismatch(header_mask.shape[:2], base.shape, base.source)
+        base = self.base(shape)
         if self._current is None or not _same(header_mask, self._header_mask):
             self._current = base if header_mask is None else base.masked(header_mask)
             self._header_mask = header_mask
         return self._current
+
+    def _build(self, shape: tuple[int, int] | None) -> Geometry:
+        config = self._config
+        geometry = Geometry.from_poni(
+            config.poni,
+            shape,
+            unit=config.unit,
+            bins=config.bins,
+            radial_range=config.radial_range,
+            solid_angle=config.solid_angle,
+            polarization=None if config.polarization == "none" else config.polarization,
+        )
+        if config.mask is None:
+            return geometry
+        return geometry.masked(self._read_mask(str(config.mask), geometry.shape))
 
     def _stamp_of_files(self) -> _Stamp:
         mask = self._config.mask

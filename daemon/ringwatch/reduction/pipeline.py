@@ -13,7 +13,7 @@ import pyopencl as cl
 import structlog
 
 from ringwatch.clock import Clock
-from ringwatch.errors import SeriesMismatch, UnsupportedEncoding
+from ringwatch.errors import UnsupportedEncoding
 from ringwatch.messages import Frame, Origin, SeriesEnd, SeriesEvent, SeriesStart, Status, StreamMessage
 from ringwatch.reduction.geometry import GeometrySource
 from ringwatch.reduction.series import FIRST_GENERATION, UNNAMED, Publish, ReductionSettings, SeriesReduction
@@ -73,8 +73,8 @@ class Reduction:
 
     def step(self) -> None:
         """One turn: at most one batch, or one start or end of a series."""
-        fresh = self._series is not None and self._series.n_frames == 0
-        messages = self._get_batch(BATCH, 0.0 if fresh else FLUSH_S)
+        is_first = self._series is not None and self._series.n_frames == 0
+        messages = self._get_batch(1 if is_first else BATCH, FLUSH_S)  # the first frame waits for no other
         match messages:
             case []:
                 pass
@@ -107,7 +107,7 @@ class Reduction:
                 self._publish,
                 self._clock,
             )
-        except (SeriesMismatch, GeometryError, UnsupportedEncoding) as error:
+        except (GeometryError, UnsupportedEncoding) as error:
             self._refuse(start, str(error))
 
     def _end(self, end: SeriesEnd) -> None:
@@ -125,7 +125,7 @@ class Reduction:
             if start.shape is None:  # the header did not say it: the first frame does
                 self._geometries.for_series(frames[0].shape, start.pixel_mask)
             reduced = self._series.reduce(frames)
-        except (SeriesMismatch, UnsupportedEncoding) as error:
+        except (GeometryError, UnsupportedEncoding) as error:
             start.fates.excluded["series refused"] += len(frames)
             self._refuse(start, str(error))
         else:

@@ -1,0 +1,152 @@
+"""The same frames through our kernels and through pyFAI: how far apart the results are, quantity by quantity.
+
+pyFAI's compiled engines approximate the azimuthal variance (by up to some per cent); its Python engine without pixel
+splitting does not, but adds in float32. So the intensity is compared with the Cython CSR engine, variance and
+spottiness with the Python engine, and everything with a two-pass float64 computation on the same norms.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyopencl as cl
+from numpy.typing import NDArray
+
+from .batch import BatchIntegrator
+from .geometry import Geometry
+from .geometry_pyfai import Recipe, load_integrator
+from .reference import float_bincount
+from .spottiness import SpottinessValues, spottiness
+from .sums import RingProfile, RingSums
+from .validity import Validity
+
+_REFERENCE = ("no", "csr", "python")
+_FAST = ("no", "csr", "cython")
+_WELL_FILLED = 100
+"""In bins of a few pixels pyFAI's float32 rounds the variance at 1e-6 itself: it is compared where there are more."""
+
+FLOAT64, CYTHON, PYTHON = "two-pass float64", "pyFAI, Cython CSR", "pyFAI, Python CSR"
+TOLERANCES = {
+    ("count", PYTHON): 0.0,
+    ("intensity", CYTHON): 5e-7,
+    ("variance", PYTHON): 1e-6,
+    ("spottiness", PYTHON): 1e-6,
+    ("spottiness_weighted", PYTHON): 1e-6,
+    ("intensity", FLOAT64): 1e-7,
+    ("variance", FLOAT64): 1e-7,
+    ("std", FLOAT64): 1e-7,
+    ("sem", FLOAT64): 1e-7,
+    ("spottiness", FLOAT64): 1e-7,
+    ("spottiness_weighted", FLOAT64): 1e-7,
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Largest relative difference of one quantity over all frames and bins, in parts per million."""
+
+    quantity: str
+    against: str
+    largest_ppm: float
+    tolerance_ppm: float
+
+    @property
+    def agrees(self) -> bool:
+        """Whether it is within the tolerance."""
+        return self.largest_ppm <= self.tolerance_ppm
+
+
+class Verification:
+    """Compares frame by frame.
+
+    Parameters
+    ----------
+    geometry
+        Ours; ``solid_angle`` and ``polarization`` are what it was made with.
+    dtype
+        Pixel type.
+    """
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        dtype: np.dtype[np.generic],
+        device: cl.Device,
+        *,
+        solid_angle: bool = True,
+        polarization: float | None = 0.99,
+    ) -> None:
+        self._geometry, self._batch = geometry, BatchIntegrator(geometry, dtype, device)
+        self._arguments: dict[str, object] = {
+            "npt": geometry.bins,
+            "unit": geometry.unit,
+            "radial_range": (geometry.edges[0], geometry.edges[-1]),
+            "correctSolidAngle": solid_angle,
+            "polarization_factor": polarization,
+            "error_model": "azimuthal",
+        }
+        recipe = Recipe(geometry.poni, geometry.shape, geometry.unit, geometry.bins, None, solid_angle, polarization)
+        self._integrator = load_integrator(recipe, geometry.source)
+
+    def compare(self, frames: Iterable[NDArray[np.integer]], validity: Validity) -> list[Comparison]:
+        """Differences over all frames."""
+        largest = dict.fromkeys(TOLERANCES, 0.0)
+        for frame in frames:
+            for quantity, difference in self._differences(frame, validity).items():
+                largest[quantity] = max(largest[quantity], difference)
+        return [Comparison(*key, 1e6 * largest[key], 1e6 * tolerance) for key, tolerance in TOLERANCES.items()]
+
+    def _differences(self, frame: NDArray[np.integer], validity: Validity) -> dict[tuple[str, str], float]:
+        invalid = self._geometry.mask | validity.invalid(frame)
+        ours, exact = self._ours(frame, validity), self._two_pass(frame, invalid)
+        fast, theirs = (self._theirs(frame, invalid, method) for method in (_FAST, _REFERENCE))
+        found = self._numbers(ours)
+        differences = {
+            ("count", PYTHON): float(np.abs(ours.count - theirs.count).max()),
+            ("intensity", CYTHON): _relative(ours.intensity, fast.intensity, ours.count > 0),
+            ("variance", PYTHON): _relative(ours.variance, theirs.variance, ours.count >= _WELL_FILLED),
+        }
+        for against, profile in ((PYTHON, theirs), (FLOAT64, exact)):
+            expected = self._numbers(profile)
+            differences["spottiness", against] = abs(float(found.plain / expected.plain) - 1)
+            differences["spottiness_weighted", against] = abs(float(found.weighted / expected.weighted) - 1)
+        for name in ("intensity", "variance", "std", "sem"):
+            differences[name, FLOAT64] = _relative(getattr(ours, name), getattr(exact, name), ours.count > 0)
+        return differences
+
+    def _numbers(self, profile: RingProfile) -> SpottinessValues:
+        return spottiness(profile, np.ones(self._geometry.bins))
+
+    def _two_pass(self, frame: NDArray[np.integer], invalid: NDArray[np.bool_]) -> RingProfile:
+        """The textbook: means first, then squared deviations, in float64 on the same norms."""
+        used, bins = ~invalid.ravel(), self._geometry.bins
+        index, s = self._geometry.bin_table[used], frame.ravel()[used].astype(np.float64)
+        g = self._geometry.norm_q[used] * self._geometry.norm_quantum
+        signal, norm, norm_sq, count = (float_bincount(index, x, bins) for x in (s, g, g * g, np.ones_like(s)))
+        mean = signal / np.where(norm > 0, norm, 1)
+        return RingProfile.of(signal, float_bincount(index, (s - g * mean[index]) ** 2, bins), norm, norm_sq, count)
+
+    def _ours(self, frame: NDArray[np.integer], validity: Validity) -> RingProfile:
+        self._batch.slots[0] = frame
+        sums = RingSums.zero(self._geometry.bins, self._geometry.digest, self._geometry.norm_quantum)
+        return sums.plus_frames(self._batch.integrate(1, validity), self._batch.static).profile
+
+    def _theirs(
+        self, frame: NDArray[np.integer], invalid: NDArray[np.bool_], method: tuple[str, str, str]
+    ) -> RingProfile:
+        # dummy=-1 never occurs, and keeps pyFAI from guessing one for the detector
+        result = self._integrator.integrate1d_ng(
+            np.where(invalid, 0, frame), mask=invalid, method=method, dummy=-1, **self._arguments
+        )
+        sums = (result.sum_signal, result.sum_variance, result.sum_normalization, result.sum_normalization2)
+        signal, variance, norm, norm_sq, intensity = (np.asarray(x, np.float64) for x in (*sums, result.intensity))
+        profile = RingProfile.of(signal, variance, norm, norm_sq, np.asarray(result.count, np.float64))
+        return replace(profile, intensity=intensity)
+
+
+def _relative(ours: NDArray[np.float64], theirs: NDArray[np.float64], where: NDArray[np.bool_]) -> float:
+    """Largest |ours - theirs| / |theirs|; where theirs is 0, ours has to be, too."""
+    difference, scale = np.abs(ours - theirs)[where], np.abs(theirs)[where]
+    return float(
+        np.max(np.where(scale > 0, difference / np.where(scale > 0, scale, 1), np.sign(difference)), initial=0)
+    )
