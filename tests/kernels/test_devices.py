@@ -215,6 +215,17 @@ def test_every_device_of_this_process_is_found_in_a_new_one_too():
     assert printed.splitlines() == [str(info) for info in devices.list_devices()]
 
 
+def test_reading_a_geometry_first_hides_no_device(tmp_path: Path):
+    """pyFAI asks for the platforms too, without the runtimes that only we find."""
+    poni = tmp_path / "small.poni"
+    poni.write_text("Detector: Pilatus100k\nDistance: 0.1\nPoni1: 0\nPoni2: 0\nRot1: 0\nRot2: 0\nRot3: 0\n")
+    code = (
+        f"from ringwatch_gpu import Geometry\nGeometry.from_poni('{poni}')\nprint(*devices.list_devices(), sep='\\n')"
+    )
+    printed = in_new_process(code, XDG_CACHE_HOME=str(tmp_path))
+    assert printed.splitlines() == [str(info) for info in devices.list_devices()]
+
+
 def test_without_a_runtime_the_error_says_how_to_get_one(tmp_path: Path):
     code = "try: devices.choose()\nexcept devices.NoDevice as error: print(error)\nprint(devices.describe())"
     printed = in_new_process(code, OCL_ICD_VENDORS=str(tmp_path))
