@@ -1,0 +1,93 @@
+"""What real detectors sent, and what is known of it independently."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from wire import Pixels, recorded
+
+from ringwatch.errors import MalformedMessage
+from ringwatch.messages import Frame, SeriesEnd, SeriesStart
+from ringwatch.stream.decode import Decoded, decode
+from ringwatch.stream.decompress import decode_into
+
+
+def decoded(folder: Path, name: str) -> list[Decoded]:
+    messages = [decode([memoryview(p) for p in parts], 0.0) for parts in recorded(folder / "streams" / name)]
+    return [message for message in messages if message is not None]
+
+
+def image(message: Decoded) -> Pixels:
+    assert isinstance(message, Frame)
+    out = np.empty(message.shape, message.dtype)
+    decode_into(message, out)
+    return out
+
+
+def test_eiger1_1m_v1_with_all_details(shared_data: Path) -> None:
+    start, *frames = decoded(shared_data, "eiger1_1m_v1_all.cbors")
+    assert isinstance(start, SeriesStart)
+    assert (start.series, start.shape, start.dtype) == (14, (1065, 1030), np.uint32)
+    assert (start.frames_expected, start.energy_eV, start.saturation) == (100000, 8000.0, 2943293)
+    assert (start.flatfield_applied, start.sample) == (True, None)
+    assert start.pixel_mask is not None
+    assert start.flatfield is not None
+    assert [f.frame for f in frames if isinstance(f, Frame)] == list(range(9))
+    for frame in frames:
+        pixels = image(frame)
+        assert np.all(pixels[start.pixel_mask] == 2**32 - 1)
+        assert np.all(pixels[pixels < 2**32 - 1] <= 2943293)
+    assert start.header["number_of_excluded_pixels"] == np.count_nonzero(start.pixel_mask) == 38129
+    assert 0.9 < np.median(start.flatfield[~start.pixel_mask]) < 1.1
+
+
+def test_eiger1_1m_v2(shared_data: Path) -> None:
+    start, *frames, end = decoded(shared_data, "eiger1_1m_v2.cbors")
+    assert isinstance(start, SeriesStart)
+    assert (start.shape, start.dtype, start.frames_expected, start.sample) == ((1065, 1030), None, 10, "lyso")
+    assert end == SeriesEnd(16, "01HRCJF83SA63WH8M5X1VBKFJM") == SeriesEnd(start.series, start.unique_id)
+    assert start.pixel_mask is not None
+    assert len(frames) == 10
+    for frame in frames:
+        np.testing.assert_array_equal(image(frame) == 2**32 - 1, start.pixel_mask)
+
+
+def test_eiger1_4m_v1_with_scattering(shared_data: Path) -> None:
+    *frames, end = decoded(shared_data, "eiger1_4m_v1_scattering.cbors")
+    assert end == SeriesEnd(6)
+    assert len(frames) == 3
+    pixels = image(frames[0])
+    assert (pixels.shape, pixels.dtype) == ((2167, 2070), np.uint16)
+    assert pixels.max() == 65535
+    assert np.count_nonzero(pixels == 65535) == 251297
+    assert np.all(pixels[514:551] == 65535)
+    assert np.all(pixels[:, 1030:1040] == 65535)
+    assert 0.3 < np.mean(pixels[pixels < 65535]) < 3
+
+
+def test_eiger2_16m_v2(shared_data: Path) -> None:
+    start, frame, end = decoded(shared_data, "eiger2_16m_v2.cbors")
+    assert isinstance(start, SeriesStart)
+    assert (start.shape, start.saturation, start.pixel_mask, start.flatfield) == ((4362, 4148), 21517, None, None)
+    assert isinstance(end, SeriesEnd)
+    pixels = image(frame)
+    assert (pixels.shape, pixels.dtype) == ((4362, 4148), np.uint16)
+    gaps = pixels == 65535
+    assert np.count_nonzero(gaps.all(axis=1)) == 266
+    assert np.count_nonzero(gaps.all(axis=0)) == 36
+    assert np.count_nonzero(gaps) == 1253075
+    assert pixels[~gaps].max() <= 21517
+
+
+def test_of_a_truncated_series_every_image_is_malformed(shared_data: Path) -> None:
+    header, *images, end = recorded(shared_data / "streams" / "eiger2_9m_v1_truncated.cbors")
+    with pytest.raises(MalformedMessage):
+        decode(header, 0.0)
+    assert len(images) == 3
+    for parts in images:
+        message = decode(parts, 0.0)
+        assert message is not None
+        with pytest.raises(MalformedMessage) as caught:
+            image(message)
+        assert caught.value.reason == "blocks"
+    assert decode(end, 0.0) == SeriesEnd(6)

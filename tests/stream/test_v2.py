@@ -1,0 +1,217 @@
+import base64
+from typing import Any
+
+import cbor2
+import numpy as np
+import pytest
+from wire import Pixels, array, bslz4, lz4hdf5, pixels, v2_end, v2_image, v2_start
+
+from ringwatch.errors import MalformedMessage, UnsupportedEncoding
+from ringwatch.messages import Codec, Frame, SeriesEnd, SeriesStart
+from ringwatch.stream.decompress import decode_into
+from ringwatch.stream.v2 import decode
+
+IMAGE = pixels()
+FLAT = np.linspace(0.5, 2, IMAGE.size, dtype="<f4").reshape(IMAGE.shape)
+MASK = (pixels(seed=2) > 5).astype("<u4") * 2
+
+
+def start(**changes: object) -> SeriesStart:
+    message = decode(v2_start(**changes), 0.0)
+    assert isinstance(message, SeriesStart)
+    return message
+
+
+def frame(data: dict[str, object], channel: str = "threshold_1", **changes: object) -> Frame:
+    message = decode(v2_image(data, **changes), 7.0, channel)
+    assert isinstance(message, Frame)
+    return message
+
+
+def reason(message: bytes) -> str:
+    with pytest.raises(MalformedMessage) as caught:
+        decode(message, 0.0)
+    return caught.value.reason
+
+
+# -------------------------------------------------------------------------------------------------------------- start
+
+
+def test_a_start_fills_the_typed_fields() -> None:
+    message = start()
+    assert (message.series, message.unique_id, message.joined) == (1, "01", False)
+    assert message.shape == (61, 67)
+    assert message.dtype == np.uint16
+    assert message.frames_expected == 20
+    assert message.frame_time_s == 0.005
+    assert message.energy_eV == 40000.0
+    assert message.pixel_size_m == (0.000172, 0.000075)
+    assert message.saturation == 40000
+    assert message.flatfield_applied is False
+    assert message.sample == "CeO2"
+    assert message.pixel_mask is message.flatfield is None
+
+
+def test_old_firmware_says_no_type() -> None:
+    assert start(image_dtype=None).dtype is None
+    assert start(image_dtype=["uint16"]).dtype is None
+
+
+@pytest.mark.parametrize(
+    ("user_data", "sample"),
+    [
+        ({"sample": "Si"}, "Si"),
+        ('{"sample_name": "lyso", "user": "x"}', "lyso"),
+        (b'{"sample": "Si"}', "Si"),
+        ("Si", None),
+        ({"sample": 3}, None),
+        ([1, {"sample": "Si"}], None),
+        (None, None),
+    ],
+)
+def test_the_sample_is_looked_for_in_the_user_data(user_data: object, sample: str | None) -> None:
+    assert start(user_data=user_data).sample == sample
+
+
+@pytest.mark.parametrize("tag", [40, 1040], ids=["rows", "columns"])
+@pytest.mark.parametrize("compressed", [False, True])
+def test_flat_and_mask_come_in_either_order_compressed_or_not(tag: int, compressed: bool) -> None:
+    def sent(image: Pixels) -> cbor2.CBORTag:
+        memory = np.ascontiguousarray(image.T) if tag == 1040 else image
+        chunk = ["bslz4", 4, bslz4(memory)] if compressed else None
+        message = array(memory, chunk, tag)
+        message.value[0] = list(image.shape)
+        return message
+
+    message = start(flatfield={"threshold_1": sent(FLAT)}, pixel_mask={"threshold_1": sent(MASK)})
+    assert message.flatfield is not None
+    assert message.pixel_mask is not None
+    np.testing.assert_array_equal(message.flatfield, FLAT)
+    np.testing.assert_array_equal(message.pixel_mask, MASK != 0)
+
+
+def test_the_mask_is_that_of_the_channel_that_is_taken() -> None:
+    sent = v2_start(pixel_mask={"a": array(MASK), "b": array(MASK * 0)})
+    for channel, masked in (("a", MASK.any()), ("b", False)):
+        message = decode(sent, 0.0, channel)
+        assert isinstance(message, SeriesStart)
+        assert message.pixel_mask is not None
+        assert message.pixel_mask.any() == masked
+
+
+def test_arrays_sent_as_text_are_passed_over() -> None:
+    as_text = {"threshold_1": base64.b64encode(MASK.tobytes())}
+    message = start(pixel_mask=as_text, flatfield=as_text)
+    assert message.pixel_mask is message.flatfield is None
+
+
+def test_a_mask_of_the_wrong_size_makes_the_start_malformed() -> None:
+    short = array(MASK)
+    short.value[1] = cbor2.CBORTag(70, MASK.tobytes()[:-4])
+    assert reason(v2_start(pixel_mask={"threshold_1": short})) == "size"
+
+
+# -------------------------------------------------------------------------------------------------------------- image
+
+
+@pytest.mark.parametrize("tagged", [True, False], ids=["self-described", "bare"])
+@pytest.mark.parametrize("dtype", ["|u1", "<u2", ">u2", "<u4", ">u4", "|i1", "<i2", "<i4"])
+@pytest.mark.parametrize("codec", ["none", "lz4hdf5", "bslz4"])
+def test_every_codec_and_type_gives_the_pixels_back(codec: Codec, dtype: str, tagged: bool) -> None:
+    image = pixels(dtype=dtype)
+    chunks = {"none": None, "lz4hdf5": ["lz4", 0, lz4hdf5(image)], "bslz4": ["bslz4", image.itemsize, bslz4(image)]}
+    message = frame({"threshold_1": array(image, chunks[codec])}, frame=5, tagged=tagged)
+    assert (message.series, message.unique_id, message.frame, message.received_s) == (1, "01", 5, 7.0)
+    assert (message.shape, message.codec) == ((61, 67), codec)
+    out = np.empty(message.shape, message.dtype)
+    decode_into(message, out)
+    np.testing.assert_array_equal(out, image)
+
+
+def test_the_channel_is_chosen_by_name_else_the_only_one() -> None:
+    one, two = array(IMAGE), array(IMAGE + 1)
+    both = {"threshold_2": two, "threshold_1": one}
+    assert frame(both).data == IMAGE.tobytes()
+    assert frame(both, "threshold_2").data == (IMAGE + 1).tobytes()
+    assert frame({"default": two}).data == (IMAGE + 1).tobytes()
+    with pytest.raises(MalformedMessage, match="channel"):
+        frame({"difference": one, "threshold_2": two})
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ({}, "channel"),
+        (None, "fields"),
+        ([1], "fields"),
+        ({"t": 5}, "array"),
+        ({"t": b"bytes"}, "array"),
+        ({"t": cbor2.CBORTag(41, [])}, "array"),
+        ({"t": cbor2.CBORTag(40, [[1, 2]])}, "array"),
+        ({"t": cbor2.CBORTag(40, [[1, 2, 3], cbor2.CBORTag(69, b"")])}, "array"),
+        ({"t": cbor2.CBORTag(40, [[0, 2], cbor2.CBORTag(69, b"")])}, "shape"),
+        ({"t": cbor2.CBORTag(40, [[1 << 40, 1 << 40], cbor2.CBORTag(69, b"")])}, "shape"),
+        ({"t": cbor2.CBORTag(40, [["1", 2], cbor2.CBORTag(69, b"")])}, "shape"),
+        ({"t": cbor2.CBORTag(40, [[1, 2], b"bare"])}, "array"),
+        ({"t": cbor2.CBORTag(40, [[1, 2], cbor2.CBORTag(69, "text")])}, "array"),
+        ({"t": cbor2.CBORTag(40, [[1, 2], cbor2.CBORTag(69, cbor2.CBORTag(56500, ["bslz4", 2]))])}, "array"),
+        ({"t": cbor2.CBORTag(40, [[1, 2], cbor2.CBORTag(69, cbor2.CBORTag(56500, ["bslz4", 4, b""]))])}, "array"),
+        ({"t": cbor2.CBORTag(40, [[1, 2], cbor2.CBORTag(69, cbor2.CBORTag(56501, ["bslz4", 2, b""]))])}, "array"),
+    ],
+)
+def test_images_that_are_no_arrays_are_malformed(data: dict[str, object], expected: str) -> None:
+    assert reason(v2_image(data)) == expected
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        array(IMAGE, ["bszstd", 2, b"x"]),
+        array(IMAGE, [None, 2, b"x"]),
+        array(IMAGE, typed_tag=71),
+        array(IMAGE, typed_tag=83),
+        array(IMAGE.astype("<f4")),
+        array(IMAGE, tag=1040),
+    ],
+    ids=["zstd", "no algorithm", "uint64", "float128", "float32", "column-major"],
+)
+def test_what_is_not_supported_says_so(sent: cbor2.CBORTag) -> None:
+    with pytest.raises(UnsupportedEncoding):
+        frame({"threshold_1": sent})
+
+
+@pytest.mark.parametrize("number", [-1, 1 << 48, 1.5, True, None, "3"])
+def test_frame_numbers_are_whole_and_below_two_to_the_48(number: object) -> None:
+    assert reason(v2_image({"threshold_1": array(IMAGE)}, image_id=number)) == "fields"
+
+
+def test_a_broken_date_or_regular_expression_is_no_reason_to_lose_a_frame() -> None:
+    odd: dict[str, Any] = {
+        "series_date": cbor2.CBORTag(0, "yesterday"),
+        "user_data": [cbor2.CBORTag(35, "("), cbor2.CBORTag(4, "x")],
+    }
+    assert frame({"threshold_1": array(IMAGE)}, **odd).frame == 0
+
+
+# ---------------------------------------------------------------------------------------------------------- all others
+
+
+@pytest.mark.parametrize("tagged", [True, False])
+def test_the_end(tagged: bool) -> None:
+    assert decode(v2_end(tagged), 0.0) == SeriesEnd(1, "01")
+
+
+def test_unknown_messages_are_passed_over() -> None:
+    for said in ({}, {"type": "calibration"}, {"type": None}, {"type": ["image"]}):
+        assert decode(cbor2.dumps(said), 0.0) is None
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        *(b"", b"\xa1", b"\x01", b"\xd9\xd9\xf7", b"\xa1\x64type", b"\xa1\x01\x02", b"\xd9\xd9\xf7\x80"),
+        *(b"\x81" * 10000, b"\xa1\x61a" * 10000, b"\x9b" + b"\xff" * 8, b"\xa1\x61a\x5b\x7f" + b"\xff" * 7),
+    ],
+)
+def test_what_is_no_shallow_map_is_malformed(message: bytes) -> None:
+    assert reason(message) == "cbor"
