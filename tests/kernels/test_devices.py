@@ -14,6 +14,9 @@ import pytest
 from ringwatch_gpu import devices, errors, loader, programs
 
 
+PRINT_DEVICES = "for info in devices.list_devices(): print(info)"
+
+
 def in_new_process(code: str, **variables: str) -> str:
     """Run ``code`` where nobody has asked for OpenCL platforms yet, with these variables set."""
     command = [sys.executable, "-c", f"from ringwatch_gpu import devices, loader\n{code}"]
@@ -210,7 +213,7 @@ def test_neither_variable_nor_folder_is_left_behind(fake_runtimes: Path):
 
 def test_every_device_of_this_process_is_found_in_a_new_one_too():
     """In particular the CPU runtime that pip installed, which no .icd file names."""
-    printed = in_new_process("for info in devices.list_devices(): print(info)")
+    printed = in_new_process(PRINT_DEVICES)
     assert printed.splitlines() == [str(info) for info in devices.list_devices()]
 
 
@@ -218,7 +221,7 @@ def test_reading_a_geometry_first_hides_no_device(tmp_path: Path):
     """pyFAI asks for the platforms too, without the runtimes that only we find."""
     poni = tmp_path / "small.poni"
     poni.write_text("Detector: Pilatus100k\nDistance: 0.1\nPoni1: 0\nPoni2: 0\nRot1: 0\nRot2: 0\nRot3: 0\n")
-    code = f"from ringwatch_gpu import Geometry\nGeometry.from_poni('{poni}')\nfor info in devices.list_devices(): print(info)"
+    code = f"from ringwatch_gpu import Geometry\nGeometry.from_poni('{poni}')\n{PRINT_DEVICES}"
     printed = in_new_process(code, XDG_CACHE_HOME=str(tmp_path))
     assert printed.splitlines() == [str(info) for info in devices.list_devices()]
 
