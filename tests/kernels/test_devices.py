@@ -13,7 +13,6 @@ import pytest
 
 from ringwatch_gpu import devices, errors, loader, programs
 
-
 PRINT_DEVICES = "for info in devices.list_devices(): print(info)"
 
 
