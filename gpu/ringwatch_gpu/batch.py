@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from . import exact
 from .geometry import Geometry
-from .groups import GroupKernels
-from .image import ImageBuffers, ImageEvaluation
-from .lanes import LaneKernels
+from .groups import GroupKernels, groups_program
+from .image import ImageBuffers, ImageEvaluation, image_program
+from .lanes import LaneKernels, lanes_program
 from .memory import Slots, check_memory
 from .reference import ImageSums
 from .sums import FrameSums, StaticSums
@@ -24,6 +24,25 @@ from .validity import Validity
 Form = Literal["lanes", "groups"]
 
 _LARGEST_PRODUCT = 1 << 64
+
+
+def default_form(device: cl.Device) -> Form:
+    """The kernel form that suits a device."""
+    return "groups" if device.type & cl.device_type.GPU else "lanes"
+
+
+def compile_kernels(geometry: Geometry, device: cl.Device) -> None:
+    """Compile the kernels for the unsigned pixel types; later builds find them in pyopencl's cache on disk.
+
+    Raises
+    ------
+    KernelBuildError
+    """
+    context = cl.Context([device])
+    program = groups_program if default_form(device) == "groups" else lanes_program
+    for dtype in ("u1", "u2", "u4"):
+        program(context, geometry, np.dtype(dtype))
+    image_program(context, geometry)
 
 
 class BatchIntegrator:
@@ -51,7 +70,7 @@ class BatchIntegrator:
         self.geometry, self.dtype = geometry, dtype
         frame_bytes = geometry.pixels * dtype.itemsize
         check_memory(device, BATCH * frame_bytes + 26 * geometry.pixels, BATCH * frame_bytes)
-        self.form = form or ("groups" if device.type & cl.device_type.GPU else "lanes")
+        self.form = form or default_form(device)
         self.context = cl.Context([device])
         self._queue = cl.CommandQueue(self.context)
         self._slots = Slots(self._queue, BATCH, geometry.pixels, dtype)

@@ -49,6 +49,10 @@ class GeometryError(ValueError):
     """A PONI file, a mask or a request for bins that cannot be used: the text says what is wrong and where."""
 
 
+class ShapeUnknown(GeometryError):
+    """The PONI does not say the shape of the detector: it has to come from the frames."""
+
+
 class GeometryMismatch(GeometryError):
     """The PONI describes a detector of another shape than the frames have. Shapes are (rows, columns)."""
 

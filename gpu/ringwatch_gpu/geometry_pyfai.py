@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import loader
-from .errors import GeometryError, GeometryMismatch
+from .errors import GeometryError, GeometryMismatch, ShapeUnknown
 
 UNITS = ("2th_deg", "2th_rad", "q_nm^-1", "q_A^-1", "r_mm")
 SECTORS = 72
@@ -218,7 +218,7 @@ def _detector_shape(detector: Any) -> tuple[int, int] | None:
 def _frame_shape(wanted: tuple[int, int] | None, detector: Any, source: str) -> tuple[int, int]:
     shape = _detector_shape(detector) or wanted
     if shape is None:
-        raise GeometryError(f"{source} does not say the shape of the detector: the shape of the frames is needed")
+        raise ShapeUnknown(f"{source} does not say the shape of the detector: the shape of the frames is needed")
     if wanted is not None and wanted != shape:
         raise GeometryMismatch(wanted, shape, detector.name, source)
     if min(shape) < 2 or shape[0] * shape[1] > _MAX_PIXELS:

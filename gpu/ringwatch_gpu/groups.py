@@ -23,7 +23,16 @@ from .tables import (
 )
 from .validity import Validity
 
+GROUP = 64
 _SEGMENT_PIXELS = 4096
+
+
+def groups_program(
+    context: cl.Context, geometry: Geometry, dtype: np.dtype[np.generic], group: int = GROUP
+) -> cl.Program:
+    """The compiled kernels for a geometry, a pixel type and a work-group size."""
+    constants: dict[str, int | str] = {"PIXEL": pixel_type(dtype), "PIXELS": geometry.pixels}
+    return build(context, "groups", {**constants, "BINS": geometry.bins, "GROUP": group})
 
 
 class GroupKernels:
@@ -37,17 +46,11 @@ class GroupKernels:
         slots: Slots,
         image: ImageBuffers,
         tables: DeviceTables,
-        group: int = 64,
+        group: int = GROUP,
     ) -> None:
         self._queue, self._group, self._pixels, context = queue, group, geometry.pixels, queue.context
         bins = geometry.bins
-        constants: dict[str, int | str] = {
-            "PIXEL": pixel_type(dtype),
-            "PIXELS": geometry.pixels,
-            "BINS": bins,
-            "GROUP": group,
-        }
-        program = build(context, "groups", constants)
+        program = groups_program(context, geometry, dtype, group)
         sorted_pixels = SortedPixels(context, geometry)
         start, of_bin = _segments(sorted_pixels.bin_start)
         self._segments = len(of_bin)

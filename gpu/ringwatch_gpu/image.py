@@ -43,6 +43,15 @@ class ImageBuffers:
         return total, lost
 
 
+def image_program(context: cl.Context, geometry: Geometry) -> cl.Program:
+    """The compiled kernels for a geometry."""
+    return build(context, "image", {"PIXELS": geometry.pixels, "BINS": geometry.bins, "ITEMS": _items(context)})
+
+
+def _items(context: cl.Context) -> int:
+    return _GPU_ITEMS if context.devices[0].type & cl.device_type.GPU else _CPU_ITEMS
+
+
 class ImageEvaluation:
     """Two-pass statistics of the summed and of the averaged image; the means between the passes are the host's."""
 
@@ -55,9 +64,8 @@ class ImageEvaluation:
         image: ImageBuffers,
     ) -> None:
         self._queue, self._bins, self._static, context = queue, geometry.bins, static, queue.context
-        self._items = _GPU_ITEMS if queue.device.type & cl.device_type.GPU else _CPU_ITEMS
-        constants = {"PIXELS": geometry.pixels, "BINS": geometry.bins, "ITEMS": self._items}
-        program = build(context, "image", constants)
+        self._items = _items(context)
+        program = image_program(context, geometry)
         flags = cl.mem_flags
         largest = geometry.bins * _FIRST_PLANES * 8
         self._partial = cl.Buffer(context, flags.READ_WRITE, self._items * largest)

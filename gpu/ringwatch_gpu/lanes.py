@@ -14,6 +14,16 @@ from .validity import Validity
 _ITEMS_PER_UNIT = 4
 
 
+def lanes_program(context: cl.Context, geometry: Geometry, dtype: np.dtype[np.generic]) -> cl.Program:
+    """The compiled kernels for a geometry and a pixel type."""
+    constants: dict[str, int | str] = {"PIXEL": pixel_type(dtype), "PIXELS": geometry.pixels}
+    return build(context, "lanes", {**constants, "BINS": geometry.bins, "ITEMS": _items(context)})
+
+
+def _items(context: cl.Context) -> int:
+    return _ITEMS_PER_UNIT * context.devices[0].max_compute_units
+
+
 class LaneKernels:
     """kernels/lanes.cl: one frame a vector lane."""
 
@@ -27,14 +37,8 @@ class LaneKernels:
         tables: DeviceTables,
     ) -> None:
         self._queue, context = queue, queue.context
-        bins, self._items = geometry.bins, _ITEMS_PER_UNIT * queue.device.max_compute_units
-        constants: dict[str, int | str] = {
-            "PIXEL": pixel_type(dtype),
-            "PIXELS": geometry.pixels,
-            "BINS": bins,
-            "ITEMS": self._items,
-        }
-        program = build(context, "lanes", constants)
+        bins, self._items = geometry.bins, _items(context)
+        program = lanes_program(context, geometry, dtype)
         zeros = constant(context, np.zeros(geometry.pixels, dtype))
         partial = cl.Buffer(context, cl.mem_flags.READ_WRITE, self._items * bins * SUM_PLANES * 64)
         self._kept = (zeros, partial)  # kernels do not keep their arguments alive

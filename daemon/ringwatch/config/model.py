@@ -173,6 +173,22 @@ class DeviceConfig(Section):
     """Without it: a GPU, else a CPU."""
 
 
+class FilesConfig(Section):
+    """What recorded frames are reduced with: a configuration without a stream and without publishers."""
+
+    geometry: GeometryConfig
+    profiles: ProfilesConfig = Field(default_factory=ProfilesConfig)
+    device: DeviceConfig = Field(default_factory=DeviceConfig)
+
+    @classmethod
+    def for_poni(cls, poni: Path) -> Self:
+        """Everything default but the calibration; raises ConfigError."""
+        try:
+            return cls.model_validate({"geometry": {"poni": poni}}, context={"folder": Path().absolute()})
+        except ValidationError as error:
+            raise ConfigError(sentences(error, {"geometry": {}}, keys_of(cls)), "command line") from None
+
+
 class Config(Section):
     """Configuration of ringwatch."""
 

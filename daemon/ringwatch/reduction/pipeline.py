@@ -5,7 +5,7 @@ row for each frame; at intervals it evaluates the summed image. Series begin and
 """
 
 from collections.abc import Callable, Sequence
-from threading import Event, Thread
+from threading import Thread
 from typing import Literal
 
 import numpy as np
@@ -173,28 +173,41 @@ class Reduction:
 
 
 class ReductionThread:
-    """Runs a reduction until it is stopped; its death is told to the owner, who decides."""
+    """Runs a reduction until there is nothing more to come; its death is told to the owner, who decides.
 
-    def __init__(self, reduction: Reduction, on_death: Callable[[], None]) -> None:
-        self._reduction, self._on_death = reduction, on_death
-        self._stopping = Event()
+    Parameters
+    ----------
+    finished
+        Whether the source of messages is closed and empty.
+    on_death
+        Called in the thread if it dies of an error, which is then in ``error``.
+
+    Attributes
+    ----------
+    turns
+        Number of turns made: it grows at least every 0.1 s while all is well.
+    """
+
+    def __init__(self, reduction: Reduction, finished: Callable[[], bool], on_death: Callable[[], None]) -> None:
+        self._reduction, self._finished, self._on_death = reduction, finished, on_death
         self.error: Exception | None = None
+        self.turns = 0
         self._thread = Thread(target=self._run, name="reduction", daemon=True)
 
     def start(self) -> None:
         """Begin to reduce."""
         self._thread.start()
 
-    def stop(self, timeout_s: float) -> bool:
-        """End after the current turn; True if it did in time."""
-        self._stopping.set()
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+    def join(self, timeout_s: float) -> None:
+        """Wait until the thread has ended, if it was started."""
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
 
     def _run(self) -> None:
         try:
-            while not self._stopping.is_set():
+            while not self._finished():
                 self._reduction.step()
+                self.turns += 1
         except cl.Error as error:
             self.error = DeviceError(f"the OpenCL device failed: {error}")
         except Exception as error:  # the thread's edge: the main thread decides

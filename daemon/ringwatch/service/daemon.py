@@ -1,0 +1,202 @@
+"""The whole daemon: what is wired to what, and its life from start to stop.
+
+receiver -> queue -> reduction -> one outlet for each publisher. The main thread waits for a signal, or for the death of
+a thread, and feeds systemd's watchdog while the reduction makes its turns.
+"""
+
+import os
+import signal
+from collections.abc import Callable
+from threading import Event
+from types import FrameType
+
+import structlog
+
+from ringwatch.clock import Clock, SystemClock
+from ringwatch.config import Config
+from ringwatch.messages import Result
+from ringwatch.publish.hdf5 import Hdf5Publisher
+from ringwatch.publish.outlet import Outlet, Publisher
+from ringwatch.publish.web import WebPublisher
+from ringwatch.publish.zeromq import ZeroMQPublisher
+from ringwatch.reduction.geometry import GeometrySource
+from ringwatch.reduction.pipeline import Reduction, ReductionThread
+from ringwatch.reduction.series import ReductionSettings
+from ringwatch.service.masks import read_mask
+from ringwatch.service.notify import notify
+from ringwatch.service.versions import versions
+from ringwatch.stream.decompress import decode_into
+from ringwatch.stream.queue import FrameQueue
+from ringwatch.stream.receiver import Receiver
+from ringwatch.stream.series import SeriesTable
+from ringwatch_gpu import devices
+from ringwatch_gpu.batch import compile_kernels
+from ringwatch_gpu.errors import ShapeUnknown
+
+_BEAT_S = 1.0
+_RECEIVER_STOP_S = 0.5
+_DRAIN_S = 1.0
+_MAX_DECODERS = 8
+
+log = structlog.get_logger(__name__)
+
+
+class Daemon:
+    """A configured ringwatch.
+
+    Parameters
+    ----------
+    config
+        What to do.
+    clock
+        Time.
+    on_result
+        Also told every result, in the reduction's thread; must not wait.
+
+    Raises
+    ------
+    NoDevice
+        There is no usable OpenCL device.
+    """
+
+    def __init__(
+        self, config: Config, clock: Clock | None = None, on_result: Callable[[Result], None] | None = None
+    ) -> None:
+        self._config, self._clock, self._on_result = config, clock or SystemClock(), on_result
+        self._wake = Event()
+        self._device = devices.choose(config.device.platform, config.device.type)
+        self._geometries = GeometrySource(config.geometry, read_mask)
+        stream = config.stream
+        self._table = SeriesTable(stream.late_s, stream.end_timeout_s)
+        self._queue = FrameQueue(stream.memory_bytes, stream.policy, self._clock)
+        self._receiver = Receiver(
+            stream.endpoint, self._table, self._queue, self._clock, stream.channel, self.request_stop
+        )
+        self.zeromq = ZeroMQPublisher(config.publish.zmq.bind)
+        self.web = WebPublisher(config.web.bind, self._clock, lambda: [outlet.facts for outlet in self._outlets])
+        self.hdf5 = self._hdf5_publisher()
+        publishers: list[Publisher] = [self.zeromq, self.web]
+        if self.hdf5 is not None:
+            publishers.append(self.hdf5)
+        self._outlets = [Outlet(publisher) for publisher in publishers]
+        self._reduction = ReductionThread(self._make_reduction(), lambda: self._queue.finished, self.request_stop)
+
+    def prepare(self) -> None:
+        """Build geometry and kernels, so that the first series finds everything ready.
+
+        Raises
+        ------
+        GeometryError, KernelBuildError
+        """
+        try:
+            geometry = self._geometries.base()
+        except ShapeUnknown as error:
+            log.info("geometry waits for the first series", reason=str(error))
+            return
+        compile_kernels(geometry, self._device)
+        log.info("ready to reduce", geometry=geometry.source, shape=geometry.shape, bins=geometry.bins)
+
+    def start(self) -> None:
+        """Open everything: publishers first, the detector last."""
+        for outlet in self._outlets:
+            outlet.start()
+        self._reduction.start()
+        self._receiver.start()
+        config = self._config
+        log.info(
+            "listening",
+            stream=config.stream.endpoint,
+            results=config.publish.zmq.bind,
+            page=_page_hint(config.web.bind),
+            files=str(config.publish.hdf5.root) if config.publish.hdf5 else "none",
+            device=self._device.name.strip(),
+        )
+
+    def run(self) -> int:
+        """Prepare, start, live until a signal comes or a thread dies, stop; the exit code."""
+        handlers = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            self.prepare()
+            self.start()
+            notify("READY=1")
+            self.wait()
+        finally:
+            notify("STOPPING=1")
+            self.stop()
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        return 1 if self.error else 0
+
+    def wait(self) -> None:
+        """Until somebody wakes the daemon to stop; meanwhile the watchdog is fed while turns are made."""
+        turns = -1
+        while not self._wake.wait(_BEAT_S):
+            if self._reduction.turns != turns:
+                turns = self._reduction.turns
+                notify("WATCHDOG=1")
+
+    def request_stop(self) -> None:
+        """Ask `run` to stop; from any thread."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Close the running series, publish its final results, close everything; takes less than 2 s."""
+        self._receiver.stop()
+        self._receiver.join(_RECEIVER_STOP_S)
+        for frame in self._queue.drop_frames():
+            self._table.skipped(frame)
+        self._reduction.join(_DRAIN_S)
+        for outlet in self._outlets:
+            outlet.stop()
+        if self.error:
+            log.error("stopped by an error", error=f"{type(self.error).__name__}: {self.error}")
+        else:
+            log.info("stopped")
+
+    @property
+    def error(self) -> Exception | None:
+        """What killed a thread, if anything did."""
+        return self._receiver.error or self._reduction.error
+
+    def _make_reduction(self) -> Reduction:
+        dummy = self._config.geometry.dummy
+        settings = ReductionSettings(
+            interval_s=self._config.profiles.interval_s,
+            dummies=None if dummy == "auto" else dummy,
+            decoder_threads=min(_MAX_DECODERS, os.cpu_count() or 1),
+            versions=versions(self._device),
+        )
+        return Reduction(
+            self._queue.get_batch,
+            lambda: self._queue.backlog_bytes,
+            self._geometries,
+            self._device,
+            decode_into,
+            self._publish,
+            settings,
+            self._clock,
+        )
+
+    def _hdf5_publisher(self) -> Hdf5Publisher | None:
+        config = self._config.publish.hdf5
+        if config is None:
+            return None
+        return Hdf5Publisher(config.root, config.name, config.flush_s, self._config.model_dump_json())
+
+    def _publish(self, result: Result) -> None:
+        for outlet in self._outlets:
+            outlet.put(result)
+        if self._on_result is not None:
+            self._on_result(result)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        # Only this: logging here could wait for a lock that the interrupted code holds.
+        self._wake.set()
+
+
+def _page_hint(bind: str) -> str:
+    """Where the page is, and who can see it."""
+    host, _, port = bind.rpartition(":")
+    if host in ("127.0.0.1", "localhost", "[::1]"):
+        return f"http://{bind} (this machine only; from elsewhere: ssh -L {port}:{bind} HOST, or set web.bind)"
+    return f"http://{bind}"

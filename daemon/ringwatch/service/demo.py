@@ -1,0 +1,126 @@
+"""The whole line on one machine: a simulated detector in a process of its own, the daemon here, a result file."""
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from ringwatch.config import Config
+from ringwatch.messages import FrameRows, Result, SeriesEvent, Snapshot
+from ringwatch.service.daemon import Daemon
+from ringwatch.service.report import spottiness_line
+
+_PONI_WAIT_S = 60.0
+_LINE_EVERY_S = 1.0
+
+
+def demo(n_frames: int, seed: int | None, page: str, folder: Path) -> int:
+    """Run it; the exit code.
+
+    Raises
+    ------
+    ConfigError, NoDevice
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="ringwatch-demo-") as scratch:
+        endpoint, poni = f"ipc://{scratch}/detector", Path(scratch, "simulated.poni")
+        detector = _start_detector(endpoint, poni, n_frames, seed)
+        try:
+            _wait_for(poni, detector)
+            story = _Story(n_frames)
+            daemon = Daemon(_config(endpoint, poni, page, folder), on_result=story.take)
+            story.on_end = daemon.request_stop
+            code = daemon.run()
+        finally:
+            detector.terminate()
+            detector.wait()
+    for line in story.closing_lines(daemon.hdf5.last_path if daemon.hdf5 else None):
+        click.echo(line)
+    return code or (0 if story.ended else 1)
+
+
+def _start_detector(endpoint: str, poni: Path, n_frames: int, seed: int | None) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", "ringwatch", "simulate", "--bind", endpoint, "--frames", str(n_frames)]
+    command += ["--write-poni", str(poni), "--preset", "tutorial"]
+    command += [] if seed is None else ["--seed", str(seed)]
+    click.echo(f"simulated detector: {n_frames} frames of an EIGER2 4M, silicon powder with too few crystallites")
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL)  # noqa: S603 - our own command
+
+
+def _wait_for(poni: Path, detector: "subprocess.Popen[bytes]") -> None:
+    deadline_s = time.monotonic() + _PONI_WAIT_S
+    while not poni.exists() and detector.poll() is None and time.monotonic() < deadline_s:
+        time.sleep(0.05)
+
+
+def _config(endpoint: str, poni: Path, page: str, folder: Path) -> Config:
+    return Config.from_mapping(
+        {
+            "stream": {"endpoint": endpoint},
+            "geometry": {"poni": str(poni)},
+            "publish": {
+                "zmq": {"bind": "tcp://127.0.0.1:*"},
+                "hdf5": {"root": str(folder), "name": "demo_{series:06d}"},
+            },
+            "web": {"bind": page},
+        },
+        source="demo",
+    )
+
+
+class _Story:
+    """Watches the results, tells them as they come, and remembers what belongs into the closing words."""
+
+    def __init__(self, n_frames: int) -> None:
+        self._n_frames = n_frames
+        self._first: FrameRows | None = None
+        self._last: Snapshot | None = None
+        self._begin_s = self._end_s = self._told_s = 0.0
+        self.ended = False
+        self.on_end: Callable[[], None] = lambda: None
+
+    def take(self, result: Result) -> None:
+        """One result of the daemon."""
+        match result:
+            case FrameRows() if self._first is None:
+                self._first, self._begin_s = result, time.monotonic()
+            case Snapshot():
+                self._last = result
+                self._tell(result)
+            case SeriesEvent(event="end" | "abandoned"):
+                self.ended = result.event == "end"
+                self._end_s = time.monotonic()
+                self.on_end()
+            case _:
+                pass
+
+    def _tell(self, snapshot: Snapshot) -> None:
+        now_s = time.monotonic()
+        if snapshot.accumulated is None or now_s - self._told_s < _LINE_EVERY_S:
+            return
+        self._told_s = now_s
+        summed, union = snapshot.accumulated.spottiness, snapshot.union
+        click.echo(
+            f"  frame {snapshot.n_frames:4d} of {self._n_frames}: summed image {summed.spottiness:.4f} "
+            f"(weighted {summed.spottiness_weighted:.4f}), union {union.spottiness:.4f}"
+        )
+
+    def closing_lines(self, path: Path | None) -> list[str]:
+        """What was measured, and where the file is."""
+        first, last = self._first, self._last
+        if first is None or last is None or last.accumulated is None:
+            return ["no frame arrived"]
+        plain, weighted = first.spottiness[0], first.spottiness_weighted[0]
+        seconds, skipped = self._end_s - self._begin_s, last.fates.skipped
+        return [
+            f"{last.n_frames} frames in {seconds:.1f} s; {skipped} skipped, {last.missing} missing",
+            f"  {'first frame:':22} spottiness {plain:.4f}, weighted {weighted:.4f}",
+            spottiness_line("summed image", last.accumulated.spottiness),
+            spottiness_line("averaged image", last.accumulated.averaged),
+            spottiness_line("union (never decides)", last.union),
+            f"result: {path}",
+        ]

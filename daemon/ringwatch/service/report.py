@@ -1,0 +1,29 @@
+"""A finished accumulation in, lines for a person out."""
+
+from ringwatch.messages import Spottiness
+from ringwatch.service.offline import Summary
+
+
+def summary_lines(summary: Summary) -> list[str]:
+    """What was measured, and where the file is."""
+    lines = [f"{summary.frames} frame{'s'[: summary.frames != 1]} reduced"]
+    snapshot = summary.snapshot
+    if snapshot is not None:
+        lines.append(spottiness_line("union of the frames", snapshot.union))
+        if snapshot.accumulated is not None:
+            lines.append(spottiness_line("summed image", snapshot.accumulated.spottiness))
+            lines.append(spottiness_line("averaged image", snapshot.accumulated.averaged))
+        malformed = snapshot.fates.malformed.total()
+        if malformed:
+            lines.append(f"{malformed} frames could not be decoded: {dict(snapshot.fates.malformed)}")
+    return [*lines, f"result: {summary.path}"]
+
+
+def spottiness_line(what: str, numbers: Spottiness) -> str:
+    """The three numbers, and the class where there is one."""
+    rings = "none" if numbers.spottiness_rings is None else f"{numbers.spottiness_rings:.4f}"
+    found = f" ({numbers.spottiness_class})" if numbers.spottiness_class else ""
+    return (
+        f"  {what + ':':22} spottiness {numbers.spottiness:.4f}{found}, weighted {numbers.spottiness_weighted:.4f}, "
+        f"well-measured rings {rings}"
+    )
