@@ -82,7 +82,7 @@ def test_listed_dummies_do_not_count_even_when_they_are_zero(device: cl.Device, 
     frames[:, 3] = 65535
     lost = check(integrator, frames, Validity.of(kind, dummies)).lost_count
     assert lost.sum() > 0
-    total, image_lost = integrator.read_image()
+    _, image_lost = integrator.read_image()
     assert image_lost.sum() == lost.sum()
 
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.kernels import synthetic
 
 from ringwatch_gpu import reference
 from ringwatch_gpu.errors import DigestMismatch
 from ringwatch_gpu.spottiness import spottiness
-from ringwatch_gpu.sums import ROWS, RingSums, StaticSums, frame_profiles
+from ringwatch_gpu.sums import ROWS, RingProfile, RingSums, StaticSums, frame_profiles
 from ringwatch_gpu.validity import Validity
-from tests.kernels import synthetic
 
 GEOMETRY = synthetic.geometry((23, 29), 6)
 STATIC = StaticSums.of(GEOMETRY.bin_table, GEOMETRY.norm_q, GEOMETRY.bins)
@@ -97,12 +97,16 @@ def test_spottiness_is_pyfais_formula_and_rings_leaves_out_poor_bins() -> None:
     assert values.plain == pytest.approx(np.sqrt(np.mean(relative)), rel=1e-14)
     assert values.weighted == pytest.approx(np.sqrt(weighted), rel=1e-14)
     good = [k for k in range(3) if profile.count[k] >= 100 and profile.signal[k] >= 10]
-    assert 0 < len(good)
+    assert good
     assert values.rings == pytest.approx(np.sqrt(np.mean([relative[k] for k in good])), rel=1e-14)
     assert np.isnan(spottiness(profile, np.zeros(GEOMETRY.bins)).rings)
 
 
-def test_spottiness_of_averaged_sparse_data_is_clamped_as_pyfai_does() -> None:
-    """Below one count a bin the clamp max(1, V) makes S small: the reason to evaluate sums, never means."""
-    profile = ZERO.profile
-    assert spottiness(profile, np.ones(GEOMETRY.bins)).plain == 0
+def test_less_than_one_count_a_bin_is_clamped_as_pyfai_does() -> None:
+    """Below one count the clamp max(1, V) makes S small: the reason to evaluate sums, never means."""
+    full = ALL.profile
+    scale = 1e-3 / full.signal.max()
+    sparse = RingProfile.of(full.signal * scale, full.variance * scale**2, full.normalization, full.norm_sq, full.count)
+    azimuth = np.ones(GEOMETRY.bins)
+    assert spottiness(sparse, azimuth).plain == pytest.approx(np.sqrt(np.mean(sparse.variance)), rel=1e-14)
+    assert spottiness(sparse, azimuth).plain < 0.01 * spottiness(full, azimuth).plain

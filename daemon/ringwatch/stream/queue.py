@@ -66,6 +66,16 @@ class FrameQueue:
             self._changed.notify_all()
         return dropped
 
+    def drop_frames(self) -> list[Frame]:
+        """Drop every frame that waits, at the end of the daemon's life; starts and ends stay."""
+        with self._changed:
+            dropped = [message for message in self._waiting if isinstance(message, Frame)]
+            self._waiting = deque(message for message in self._waiting if not isinstance(message, Frame))
+            for frame in dropped:
+                self._account(frame, -1)
+            self._changed.notify_all()
+        return dropped
+
     def close(self) -> None:
         """Say that nothing more will be put."""
         with self._changed:
