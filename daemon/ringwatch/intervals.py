@@ -58,4 +58,4 @@ class IntervalSet:
     def gaps(self, end: int) -> list[tuple[int, int]]:
         """The intervals of [0, end) that are not in the set, as (first, last), both included."""
         edges = [0, *(x for pair in zip(self._starts, self._stops, strict=True) for x in pair), end]
-        return [(a, b - 1) for a, b in zip(edges[::2], edges[1::2], strict=True) if a < min(b, end)]
+        return [(a, min(b, end) - 1) for a, b in zip(edges[::2], edges[1::2], strict=True) if a < min(b, end)]
