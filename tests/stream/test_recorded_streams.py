@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from wire import Pixels, recorded
 
-from ringwatch.errors import MalformedMessage
+from ringwatch.errors import MalformedMessage, UnsupportedEncoding
 from ringwatch.messages import Frame, SeriesEnd, SeriesStart
 from ringwatch.stream.decode import Decoded, decode
 from ringwatch.stream.decompress import decode_into
@@ -77,6 +77,24 @@ def test_eiger2_16m_v2(shared_data: Path) -> None:
     assert np.count_nonzero(gaps.all(axis=0)) == 36
     assert np.count_nonzero(gaps) == 1253075
     assert pixels[~gaps].max() <= 21517
+
+
+@pytest.mark.parametrize("name", ["eiger1_1m_v1_all.cbors", "eiger1_1m_v2.cbors", "eiger2_16m_v2.cbors"])
+def test_real_images_damaged_at_random_are_decoded_or_refused(shared_data: Path, name: str) -> None:
+    parts = list(recorded(shared_data / "streams" / name))[1]
+    random = np.random.default_rng(1)
+    refused = 0
+    for _ in range(30):
+        position = random.integers(len(parts))
+        damaged = np.frombuffer(parts[position], np.uint8).copy()
+        damaged[random.integers(damaged.size, size=random.integers(1, 20))] ^= np.uint8(1 << random.integers(8))
+        try:
+            message = decode([damaged.tobytes() if i == position else part for i, part in enumerate(parts)], 0.0)
+            if isinstance(message, Frame) and message.decoded_bytes < 1 << 26:
+                image(message)
+        except (MalformedMessage, UnsupportedEncoding):
+            refused += 1
+    assert refused
 
 
 def test_of_a_truncated_series_every_image_is_malformed(shared_data: Path) -> None:

@@ -186,10 +186,8 @@ def test_frame_numbers_are_whole_and_below_two_to_the_48(number: object) -> None
 
 
 def test_a_broken_date_or_regular_expression_is_no_reason_to_lose_a_frame() -> None:
-    odd: dict[str, Any] = {
-        "series_date": cbor2.CBORTag(0, "yesterday"),
-        "user_data": [cbor2.CBORTag(35, "("), cbor2.CBORTag(4, "x")],
-    }
+    user_data = [cbor2.CBORTag(35, "("), cbor2.CBORTag(4, "x")]
+    odd: dict[str, Any] = {"series_date": cbor2.CBORTag(0, "yesterday"), "user_data": user_data}
     assert frame({"threshold_1": array(IMAGE)}, **odd).frame == 0
 
 
