@@ -52,7 +52,7 @@ def frame_shape(rows: object, columns: object) -> tuple[int, int]:
     return rows, columns
 
 
-def pixel_type(name: object) -> "np.dtype[np.generic]":
+def pixel_type(name: object) -> np.dtype[np.generic]:
     """Type of the pixels from a name such as uint16; raises UnsupportedEncoding."""
     if not isinstance(name, str) or name not in PIXEL_TYPES:
         raise UnsupportedEncoding(f"pixel type {brief(name)}", tuple(PIXEL_TYPES))

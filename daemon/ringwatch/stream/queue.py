@@ -10,6 +10,7 @@ from itertools import islice, takewhile
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ringwatch.clock import Clock
 from ringwatch.messages import Frame, SeriesStart, StreamMessage
@@ -168,5 +169,5 @@ class FrameQueue:
             self._other_bytes += sign * MESSAGE_BYTES
 
 
-def _array_bytes(array: "np.ndarray[tuple[int, ...], np.dtype[np.generic]] | None") -> int:
+def _array_bytes(array: NDArray[np.generic] | None) -> int:
     return 0 if array is None else array.nbytes

@@ -34,7 +34,7 @@ class _Series:
     last_s: float
     waiting: SeriesStart | None
     frames: IntervalSet = field(default_factory=IntervalSet)
-    kind: "tuple[tuple[int, int], np.dtype[np.generic]] | None" = None
+    kind: tuple[tuple[int, int], np.dtype[np.generic]] | None = None
     ended_s: float | None = None
     reason: EndReason | None = None
 

@@ -93,7 +93,7 @@ def _frame(first: Fields, parts: Sequence[Payload], received_s: float) -> Frame:
     )
 
 
-def _codec(encoding: object, dtype: "np.dtype[np.generic]") -> tuple[Codec, bool]:
+def _codec(encoding: object, dtype: np.dtype[np.generic]) -> tuple[Codec, bool]:
     """Codec, and whether the samples are big-endian."""
     match = _ENCODING.fullmatch(encoding) if isinstance(encoding, str) else None
     bits, lz4, order = match.groups() if match else (None, None, None)

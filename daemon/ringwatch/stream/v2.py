@@ -46,7 +46,7 @@ class _Array:
     """A two-dimensional array as it is on the wire; ``shape`` is that of the bytes in memory."""
 
     shape: tuple[int, int]
-    dtype: "np.dtype[np.generic]"
+    dtype: np.dtype[np.generic]
     codec: Codec
     data: bytes
     column_major: bool
