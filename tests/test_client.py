@@ -25,6 +25,7 @@ def publish():
 
         send.endpoint = socket.last_endpoint.decode()
         send.socket = socket
+        send.context = context
         yield send
 
 
@@ -72,6 +73,7 @@ def test_it_reconnects_when_the_daemon_comes_back(publish):
         assert next(stream)["fps"] == 1.0
         sender.join(2)
         publish.socket.close()
+        publish.context.term()  # returns once the port is free
         with zmq.Context() as context, context.socket(zmq.XPUB) as again:
             again.bind(publish.endpoint)
             sender = threading.Thread(target=lambda: (again.recv(), again.send_multipart(message("status", fps=2.0))))

@@ -2,8 +2,8 @@
 
 The last messages go to the newcomer alone, before its subscription takes effect: with ZMQ_XPUB_MANUAL it is ours to
 enter, and with ZMQ_INVERT_MATCHING a message goes to those who have *not* subscribed to it. Others who have not filter
-it out on arrival, as every SUB socket does. (ZMQ_XPUB_MANUAL_LAST_VALUE replays one message a subscription, but a
-subscriber to everything needs one of each topic.)
+it out on arrival, as every SUB socket does. Two that come in the same instant may get them twice: ``seq`` tells.
+(ZMQ_XPUB_MANUAL_LAST_VALUE replays one message a subscription, but a subscriber to everything needs one of each topic.)
 """
 
 from collections import Counter

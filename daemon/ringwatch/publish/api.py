@@ -1,0 +1,127 @@
+"""The routes of the page: what the board and the publishers know in, HTTP answers out.
+
+/ the page; /api/latest flat facts; /api/events server-sent events; /api/history curves; /metrics; /healthz.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from importlib.resources import files
+from typing import Any
+
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response, StreamingResponse
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from ringwatch.publish.board import Board
+from ringwatch.publish.history import MEASURES
+from ringwatch.publish.metrics import Metrics
+from ringwatch.publish.outlet import OutletFacts
+from ringwatch.wire import to_json
+
+EVENTS_PERIOD_S = 0.1
+"""At most ten updates a second for each page."""
+KEEP_ALIVE_S = 15.0
+STATUS_AGE_LIMIT_S = 10.0
+"""The status comes every 2 s; a daemon silent for longer is stuck."""
+
+_STATIC = str(files("ringwatch.publish").joinpath("static"))
+
+
+class Api:
+    """Answers of the web server.
+
+    Parameters
+    ----------
+    board
+        What is known now.
+    outlets
+        How the publishers are doing.
+    ending
+        True when the server wants to end: streams end then.
+    """
+
+    def __init__(self, board: Board, outlets: Callable[[], Sequence[OutletFacts]], ending: Callable[[], bool]) -> None:
+        self._board = board
+        self._outlets = outlets
+        self._ending = ending
+        self._metrics = Metrics(board, outlets)
+
+    def routes(self) -> list[Route | Mount]:
+        """All of them."""
+        return [
+            Route("/", self._page),
+            Route("/api/latest", self._latest),
+            Route("/api/history", self._history),
+            Route("/api/events", self._events),
+            Route("/metrics", self._metrics_text),
+            Route("/healthz", self._health),
+            Mount("/static", StaticFiles(directory=_STATIC)),
+        ]
+
+    async def _page(self, _: Request) -> Response:
+        return FileResponse(f"{_STATIC}/index.html")
+
+    async def _latest(self, _: Request) -> Response:
+        return _json(self._facts())
+
+    async def _history(self, request: Request) -> Response:
+        """Curves of one measure: the frames, and the sums after so many of them."""
+        measure = request.query_params.get("measure", MEASURES[0])
+        if measure not in MEASURES:
+            return _json({"error": f"measure is one of {', '.join(MEASURES)}"}, 400)
+        curves = self._board.curves(measure)
+        points = {name: {"n_frames": n_frames, "value": value} for name, (n_frames, value) in curves.items()}
+        return _json({"measure": measure, **points})
+
+    async def _events(self, _: Request) -> Response:
+        return StreamingResponse(self._changes(), media_type="text/event-stream")
+
+    async def _metrics_text(self, _: Request) -> Response:
+        return Response(self._metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+    async def _health(self, _: Request) -> Response:
+        facts = self._board.latest()
+        problems = _problems(facts, self._outlets())
+        kept = {key: facts[key] for key in ("state", "series", "frame", "age_s", "status_age_s")}
+        publishers = {one.name: one.error or "ok" for one in self._outlets()}
+        health = {"healthy": not problems, "problems": problems, **kept, "publishers": publishers}
+        return _json(health, 503 if problems else 200)
+
+    def _facts(self) -> dict[str, Any]:
+        facts = self._board.latest()
+        return facts | {"problem": " ".join(_problems(facts, self._outlets()))}
+
+    async def _changes(self) -> AsyncIterator[str]:
+        """Newest message of each topic that changed, and after them the facts of the page (event ``latest``)."""
+        seen, quiet_s = 0, 0.0
+        while not self._ending():
+            messages, seen = self._board.changes(seen)
+            for message in messages:
+                yield _event(message["type"], message)
+            quiet_s = 0.0 if messages else quiet_s + EVENTS_PERIOD_S
+            if messages or quiet_s >= KEEP_ALIVE_S:
+                quiet_s = 0.0
+                yield _event("latest", self._facts())
+            await asyncio.sleep(EVENTS_PERIOD_S)
+
+
+def _problems(facts: Mapping[str, Any], outlets: Sequence[OutletFacts]) -> list[str]:
+    """Why the daemon is not healthy; empty while it is."""
+    problems = []
+    if facts["word"] == "CHECK SETUP":
+        problems.append(facts["sentence"])
+    age_s = facts["status_age_s"]
+    if age_s is not None and age_s > STATUS_AGE_LIMIT_S:
+        problems.append(f"The daemon has said nothing for {age_s:.0f} s.")
+    problems += [f"Publisher {one.name} is down: {one.error}." for one in outlets if not one.healthy]
+    return problems
+
+
+def _event(name: str, message: Mapping[str, Any]) -> str:
+    return f"event: {name}\ndata: {to_json(message)}\n\n"
+
+
+def _json(facts: Mapping[str, Any], status: int = 200) -> Response:
+    return Response(to_json(facts), status, {"Cache-Control": "no-store"}, "application/json")

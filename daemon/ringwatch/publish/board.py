@@ -1,0 +1,189 @@
+"""What is known now: results in one by one, the flat facts of the page, the newest messages and the curves out.
+
+Written by the publisher's thread and read by the web server's.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from threading import Lock
+from typing import Any
+
+from ringwatch.clock import Clock
+from ringwatch.messages import FrameRows, Profile, Result, SeriesEvent, SeriesResult, Snapshot, Status
+from ringwatch.publish import payload
+from ringwatch.publish.history import MEASURES, History, Points
+from ringwatch.publish.sentence import sentence, word
+
+Numbers = dict[str, float | None]
+
+
+class Board:
+    """The newest result of each kind, and the history of the accumulation they belong to.
+
+    A new series wipes the snapshot and the rows of the one before; its curves stay until the first frame.
+
+    Parameters
+    ----------
+    clock
+        Tells the age of the data.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._lock = Lock()
+        self._history = History()
+        self._counts: Counter[str] = Counter()
+        self._versions: dict[str, int] = {}
+        self._ended: Counter[str] = Counter()
+        self._data_s: float | None = None
+        self._status_s: float | None = None
+        self.event: SeriesEvent | None = None
+        self.rows: FrameRows | None = None
+        self.snapshot: Snapshot | None = None
+        self.status: Status | None = None
+
+    def update(self, result: Result) -> None:
+        """Take note of a result; profiles and final sums are not shown."""
+        if isinstance(result, Profile | SeriesResult):
+            return
+        with self._lock:
+            self._take(result)
+            topic = payload.topic(result)
+            self._counts[topic] += 1
+            self._versions[topic] = self._counts.total()
+
+    def changes(self, seen: int) -> tuple[list[dict[str, Any]], int]:
+        """Newest message of each topic that changed after version ``seen`` (0: all there is), and the version now."""
+        with self._lock:
+            newest = {"series": self.event, "frames": self.rows, "snapshot": self.snapshot, "status": self.status}
+            counts, now = dict(self._counts), self._counts.total()
+            changed = sorted((version, topic) for topic, version in self._versions.items() if version > seen)
+        messages = [(newest[topic], counts[topic]) for _, topic in changed]
+        return [payload.payload(result, count) for result, count in messages if result is not None], now
+
+    def curves(self, measure: str) -> dict[str, Points]:
+        """Curves of one measure against the number of frames."""
+        with self._lock:
+            return self._history.curves(measure)
+
+    def spottiness(self) -> dict[str, Numbers]:
+        """The newest numbers by their source: frame, accumulated, averaged, union."""
+        rows, snapshot = self.rows, self.snapshot
+        numbers: dict[str, Numbers] = {}
+        if rows is not None and len(rows.frame):
+            numbers["frame"] = {measure: float(getattr(rows, measure)[-1]) for measure in MEASURES}
+        if snapshot is not None and snapshot.accumulated is not None:
+            numbers["accumulated"] = _numbers(snapshot.accumulated.spottiness)
+            numbers["averaged"] = _numbers(snapshot.accumulated.averaged)
+        if snapshot is not None:
+            numbers["union"] = _numbers(snapshot.union)
+        return numbers
+
+    def total_fates(self) -> Counter[str]:
+        """Frames by what became of them, of all series together."""
+        with self._lock:
+            return self._ended + self._series_fates()
+
+    def latest(self) -> dict[str, Any]:
+        """Everything the page says, flat: names of numbers are ``<source>_<measure>``."""
+        with self._lock:
+            event, snapshot, status = self.event, self.snapshot, self.status
+            numbers = self.spottiness()
+            ages = {"age_s": self._age_s(self._data_s), "status_age_s": self._age_s(self._status_s)}
+        shown = measure(numbers)
+        return {
+            "word": word(event, status),
+            "sentence": sentence(event, status, snapshot, {name: of[shown] for name, of in numbers.items()}),
+            "measure": shown,
+            **_origin(event),
+            **{f"{source}_{name}": value for source, of in numbers.items() for name, value in of.items()},
+            **_snapshot(snapshot),
+            **_status(status),
+            **ages,
+        }
+
+    def _take(self, result: SeriesEvent | FrameRows | Snapshot | Status) -> None:
+        now_s = self._clock.monotonic_s()
+        if isinstance(result, SeriesEvent):
+            self._begin(result)
+        elif isinstance(result, FrameRows):
+            self.rows, self._data_s = result, now_s
+            self._history.add_rows(result)
+        elif isinstance(result, Snapshot):
+            self.snapshot, self._data_s = result, now_s
+            self._history.add_snapshot(result)
+        else:
+            self.status, self._status_s = result, now_s
+
+    def _begin(self, event: SeriesEvent) -> None:
+        if self.event is not None and self.event.origin.unique_id != event.origin.unique_id:
+            self._ended += self._series_fates()
+            self.rows = self.snapshot = self._data_s = None
+        self.event = event
+
+    def _series_fates(self) -> Counter[str]:
+        if self.snapshot is None:
+            return Counter()
+        counts = payload.fates(self.snapshot.fates)
+        return Counter({fate: count for fate, count in counts.items() if isinstance(count, int)})
+
+    def _age_s(self, then_s: float | None) -> float | None:
+        return None if then_s is None else self._clock.monotonic_s() - then_s
+
+
+def measure(numbers: Mapping[str, Numbers]) -> str:
+    """Which measure is shown: over well-measured bins where there are any, else pyFAI's."""
+    best = next((numbers[name] for name in ("accumulated", "union") if name in numbers), {})
+    return "spottiness" if best.get("spottiness_rings") is None else "spottiness_rings"
+
+
+def _numbers(spottiness: object) -> Numbers:
+    return {name: getattr(spottiness, name) for name in MEASURES}
+
+
+def _origin(event: SeriesEvent | None) -> dict[str, Any]:
+    if event is None:
+        return dict.fromkeys(("series", "unique_id", "sample", "generation", "event", "reason"))
+    origin = event.origin
+    return {
+        "series": origin.series,
+        "unique_id": origin.unique_id,
+        "sample": origin.sample,
+        "generation": origin.generation,
+        "event": event.event,
+        "reason": event.reason,
+    }
+
+
+def _snapshot(snapshot: Snapshot | None) -> dict[str, Any]:
+    if snapshot is None:
+        return {"frame": 0, "frames_expected": None}
+    counts = payload.fates(snapshot.fates)
+    best = snapshot.union if snapshot.accumulated is None else snapshot.accumulated.spottiness
+    return {
+        "frame": snapshot.n_frames,
+        "frames_expected": snapshot.frames_expected,
+        "spottiness_class": best.spottiness_class,
+        "class_reason": best.class_reason,
+        **{fate: _flat(count) for fate, count in counts.items()},
+        "missing": snapshot.missing,
+        "detector_dropped": snapshot.detector_dropped,
+    }
+
+
+def _flat(count: int | Mapping[str, int]) -> int | str:
+    if isinstance(count, int):
+        return count
+    return ", ".join(f"{reason} {n}" for reason, n in count.items())
+
+
+def _status(status: Status | None) -> dict[str, Any]:
+    if status is None:
+        return {"state": "waiting"}
+    return {
+        "state": status.state,
+        "fps": status.fps,
+        "lag_s": status.lag_s,
+        "backlog_bytes": status.backlog_bytes,
+        "device": status.device,
+    }

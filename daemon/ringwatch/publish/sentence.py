@@ -1,0 +1,83 @@
+"""What a person is told: the newest results in, one word and one sentence in plain words out.
+
+Only what was measured is said. Spottiness is no decision: photon noise is in it, and nothing is called good enough.
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from ringwatch.messages import SeriesEvent, Snapshot, Status
+
+Word = Literal["WAITING", "MEASURING", "DONE", "CHECK SETUP"]
+
+_ENDS = {
+    "timeout": " No end message came: it was closed after silence.",
+    "complete": " No end message came: all frames it announced were seen.",
+    "shutdown": " It was cut short: the daemon stopped.",
+    "abandoned": " It was cut short: a new series began.",
+}
+
+
+def word(event: SeriesEvent | None, status: Status | None) -> Word:
+    """The one word to be read from across the hutch."""
+    if status is not None and status.state == "error":
+        return "CHECK SETUP"
+    if event is None:
+        return "WAITING"
+    if event.event == "abandoned":
+        return "CHECK SETUP"
+    return "DONE" if event.event == "end" else "MEASURING"
+
+
+def sentence(
+    event: SeriesEvent | None,
+    status: Status | None,
+    snapshot: Snapshot | None,
+    numbers: Mapping[str, float | None],
+) -> str:
+    """The facts behind the word; ``numbers`` are spottinesses by source (frame, accumulated, union)."""
+    if status is not None and status.state == "error":
+        return _closed(status.reason or "The daemon reports an error")
+    if event is None:
+        return "Waiting for the detector to start a series."
+    if event.event == "abandoned":
+        return _closed(f"Series {event.origin.series} was abandoned: {event.reason or 'no reason was given'}")
+    if snapshot is None or snapshot.n_frames == 0:
+        return _without_frames(event)
+    frames = _plural(snapshot.n_frames)
+    if event.event == "end":
+        end = _ENDS.get(event.reason, "")
+        return f"Series {event.origin.series} is over after {frames}: {_unevenness(numbers)}.{end}"
+    return f"Frame {snapshot.n_frames}: {_unevenness(numbers)}. Photon noise is part of it."
+
+
+def _without_frames(event: SeriesEvent) -> str:
+    if event.event == "end":
+        return f"Series {event.origin.series} is over; it had no frame that could be reduced."
+    return f"Series {event.origin.series} has started; its first frame is still to come."
+
+
+def _unevenness(numbers: Mapping[str, float | None]) -> str:
+    frame, summed = _percent(numbers.get("frame")), _percent(numbers.get("accumulated"))
+    if summed and frame:
+        return f"the summed rings are uneven by {summed}, those of the last frame by {frame}"
+    if summed:
+        return f"the summed rings are uneven by {summed}"
+    if frame:
+        return f"the rings of the last frame are uneven by {frame}"
+    return "there is no ring to measure yet"
+
+
+def _percent(value: float | None) -> str:
+    """Two significant digits; empty for no number (NaN is not equal to itself)."""
+    if value is None or value != value:  # noqa: PLR0124 - the test for NaN
+        return ""
+    return f"{100 * value:.0f} %" if value >= 0.0995 else f"{100 * value:.1f} %"
+
+
+def _closed(text: str) -> str:
+    return text if text.endswith(".") else f"{text}."
+
+
+def _plural(n_frames: int) -> str:
+    return "1 frame" if n_frames == 1 else f"{n_frames} frames"

@@ -1,0 +1,120 @@
+"""The web server: results in, the page and its API out. Starlette on uvicorn, in a thread of its own."""
+
+import socket
+from collections.abc import Callable, Sequence
+from threading import Thread
+
+import uvicorn
+from starlette.applications import Starlette
+
+from ringwatch.clock import Clock
+from ringwatch.errors import PublishError
+from ringwatch.messages import Result
+from ringwatch.publish.api import Api
+from ringwatch.publish.board import Board
+from ringwatch.publish.guard import Guard
+from ringwatch.publish.outlet import OutletFacts
+
+MAX_CONNECTIONS = 200
+_STOP_S = 2.0
+
+
+class WebPublisher:
+    """Serves what is known now to browsers and scripts.
+
+    Parameters
+    ----------
+    bind
+        ``host:port``; port 0 takes any free one.
+    clock
+        Tells the age of the data.
+    outlets
+        How all publishers are doing, for /healthz and /metrics.
+
+    Attributes
+    ----------
+    url
+        Where the page really is, once open.
+    """
+
+    name = "web"
+
+    def __init__(self, bind: str, clock: Clock, outlets: Callable[[], Sequence[OutletFacts]]) -> None:
+        self._bind = bind
+        self._board = Board(clock)
+        self._api = Api(self._board, outlets, self._ending)
+        self._server: uvicorn.Server | None = None
+        self._thread: Thread | None = None
+        self.url = ""
+
+    def open(self) -> None:
+        """Listen and serve.
+
+        Raises
+        ------
+        PublishError
+            The address is taken or makes no sense.
+        """
+        listener, host = _listening(self._bind)
+        port = listener.getsockname()[1]
+        self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        self._server = uvicorn.Server(_config(Guard(Starlette(routes=self._api.routes()), host)))
+        self._thread = Thread(target=_serve, args=(self._server, listener), name="web-server", daemon=True)
+        self._thread.start()
+
+    def publish(self, result: Result) -> None:
+        """Show a result.
+
+        Raises
+        ------
+        PublishError
+            The server has ended.
+        """
+        if self._thread is None or not self._thread.is_alive():
+            raise PublishError("the web server has ended")
+        self._board.update(result)
+
+    def close(self) -> None:
+        """End all connections and free the port."""
+        if self._server is not None and self._thread is not None:
+            self._server.should_exit = True
+            self._thread.join(_STOP_S)
+        self._server = self._thread = None
+
+    def _ending(self) -> bool:
+        return self._server is None or self._server.should_exit
+
+
+def _config(app: Guard) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        lifespan="off",
+        ws="none",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        limit_concurrency=MAX_CONNECTIONS,
+        timeout_graceful_shutdown=1,
+    )
+
+
+def _listening(bind: str) -> tuple[socket.socket, str]:
+    try:
+        host, port = _address(bind)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family), host
+    except (OSError, ValueError) as error:
+        raise PublishError(f"cannot serve the page on {bind}: {error}") from error
+
+
+def _address(bind: str) -> tuple[str, int]:
+    host, _, port = bind.rpartition(":")
+    if not (port.isdecimal() and int(port) < 65536):
+        raise ValueError("it must be host:port")
+    return host.strip("[]"), int(port)
+
+
+def _serve(server: uvicorn.Server, listener: socket.socket) -> None:
+    with listener:
+        server.run(sockets=[listener])

@@ -1,0 +1,65 @@
+import pytest
+
+from ringwatch.publish.sentence import sentence, word
+
+NUMBERS = {"accumulated": 0.0343, "frame": 0.1249, "union": 0.16}
+
+
+def test_waiting_until_a_series_starts(results):
+    for status in (None, results.status("waiting")):
+        assert word(None, status) == "WAITING"
+        assert sentence(None, status, None, {}) == "Waiting for the detector to start a series."
+
+
+@pytest.mark.parametrize("event", ["start", "joined", "ready"])
+def test_measuring_tells_the_frame_and_how_uneven_its_rings_are(results, event):
+    event = results.event(event)
+    assert word(event, results.status()) == "MEASURING"
+    assert sentence(event, None, None, {}) == "Series 17 has started; its first frame is still to come."
+    assert sentence(event, None, results.snapshot(412), NUMBERS) == (
+        "Frame 412: the summed rings are uneven by 3.4 %, those of the last frame by 12 %. Photon noise is part of it."
+    )
+
+
+@pytest.mark.parametrize(
+    ("reason", "tail"),
+    [
+        ("end", ""),
+        ("timeout", " No end message came: it was closed after silence."),
+        ("complete", " No end message came: all frames it announced were seen."),
+        ("shutdown", " It was cut short: the daemon stopped."),
+    ],
+)
+def test_done_tells_how_it_ended(results, reason, tail):
+    event = results.event("end", reason)
+    assert word(event, results.status("waiting")) == "DONE"
+    said = sentence(event, None, results.snapshot(1), {"accumulated": 0.2})
+    assert said == f"Series 17 is over after 1 frame: the summed rings are uneven by 20 %.{tail}"
+
+
+def test_a_series_without_a_frame(results):
+    said = sentence(results.event("end", "end"), None, results.snapshot(0), {})
+    assert said == "Series 17 is over; it had no frame that could be reduced."
+
+
+def test_an_abandoned_series_and_an_error_ask_to_check_the_setup(results):
+    event = results.event("abandoned", "the PONI does not fit")
+    assert word(event, results.status("waiting")) == "CHECK SETUP"
+    assert sentence(event, None, None, {}) == "Series 17 was abandoned: the PONI does not fit."
+    status = results.status("error", reason="out of device memory.")
+    assert word(results.event(), status) == "CHECK SETUP"
+    assert sentence(results.event(), status, results.snapshot(), NUMBERS) == "out of device memory."
+
+
+@pytest.mark.parametrize(
+    ("numbers", "said"),
+    [
+        ({}, "there is no ring to measure yet"),
+        ({"accumulated": None, "frame": float("nan")}, "there is no ring to measure yet"),
+        ({"frame": 0.0996}, "the rings of the last frame are uneven by 10 %"),
+        ({"accumulated": 0.0994}, "the summed rings are uneven by 9.9 %"),
+        ({"union": 0.3}, "there is no ring to measure yet"),
+    ],
+)
+def test_only_numbers_that_exist_are_said_and_the_union_never(results, numbers, said):
+    assert sentence(results.event(), None, results.snapshot(5), numbers).startswith(f"Frame 5: {said}.")

@@ -1,0 +1,321 @@
+import json
+import re
+import socket
+import threading
+from pathlib import Path
+
+import httpx2
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from ringwatch.errors import PublishError
+from ringwatch.publish import api, guard
+from ringwatch.publish.outlet import OutletFacts
+from ringwatch.publish.web import WebPublisher
+
+STATIC = Path(api._STATIC)
+FINE = OutletFacts("zeromq", True, "", 0, 0)
+DOWN = OutletFacts("hdf5", False, "PublishError: disk full", 4, 2)
+
+
+@pytest.fixture
+def outlets():
+    return [FINE]
+
+
+@pytest.fixture
+def web(clock, outlets):
+    web = WebPublisher("127.0.0.1:0", clock, lambda: outlets)
+    web.open()
+    yield web
+    web.close()
+
+
+@pytest.fixture
+def http(web):
+    with httpx2.Client(base_url=web.url, timeout=5) as client:
+        yield client
+
+
+def show(web, *put):
+    for result in put:
+        web.publish(result)
+
+
+# ----------------------------------------------------------------------------------------------- page and assets
+
+
+def test_the_page_and_all_it_needs_come_from_here(http):
+    page = http.get("/")
+    assert page.status_code == 200
+    assert page.headers["content-type"].startswith("text/html")
+    assets = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert len(assets) == 5
+    for asset in assets:
+        assert asset.startswith("static/")
+        assert http.get(f"/{asset}").status_code == 200
+
+
+def test_the_page_has_nothing_inline_and_nothing_from_elsewhere():
+    page = (STATIC / "index.html").read_text()
+    assert not re.search(r"<style|style=|<script>| on\w+=", page)
+    for file in STATIC.glob("*.*"):
+        addresses = re.findall(r"https?://[^\s\"')]+", file.read_text())
+        assert [one for one in addresses if one != "http://www.w3.org/2000/svg"] == []
+
+
+def test_every_answer_carries_the_security_headers(http):
+    for path in ("/", "/api/latest", "/static/page.js", "/nothing/here"):
+        headers = http.get(path).headers
+        assert headers["content-security-policy"].startswith("default-src 'self'")
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["x-frame-options"] == "DENY"
+        assert "access-control-allow-origin" not in headers
+
+
+@pytest.mark.parametrize("path", ["/static/../web.py", "/static/%2e%2e/web.py", "/static/..%2fweb.py", "/static/"])
+def test_no_file_outside_the_assets_is_served(http, path):
+    assert http.get(path).status_code == 404
+
+
+def test_nothing_can_be_changed(http):
+    for path in ("/", "/api/latest", "/api/history", "/healthz"):
+        assert http.post(path).status_code == 405
+
+
+# ---------------------------------------------------------------------------------------------------------- host
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:8080", "LOCALHOST:1", "[::1]:8080"])
+def test_this_machine_by_name_is_answered(http, host):
+    assert http.get("/api/latest", headers={"host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", "10.1.2.3", "", "[", "a@b:x"]
+)
+def test_a_foreign_name_is_refused(http, host):
+    answer = http.get("/api/latest", headers={"host": host})
+    assert answer.status_code == 400
+    assert "word" not in answer.text
+
+
+def test_bound_to_all_addresses_its_own_name_and_any_number_are_answered():
+    everywhere = guard.Guard(None, "0.0.0.0")  # noqa: S104 - what a user may configure
+    assert everywhere._trusts("10.1.2.3:8080")
+    assert everywhere._trusts("[fe80::1]:8080")
+    assert everywhere._trusts(socket.gethostname())
+    assert not everywhere._trusts("evil.example")
+
+
+# ----------------------------------------------------------------------------------------------------------- API
+
+
+def test_latest_tells_the_facts(web, http, results):
+    show(web, results.event(), results.rows(), results.snapshot(412), results.status())
+    facts = http.get("/api/latest").json()
+    assert facts["frame"] == 412
+    assert facts["accumulated_spottiness"] == 0.034
+    assert facts["frame_spottiness_rings"] is None
+    assert facts["sentence"].startswith("Frame 412: the summed rings are uneven by 2.1 %.")
+    assert facts["problem"] == ""
+
+
+def test_history_gives_all_curves_of_a_measure(web, http, results):
+    show(web, results.event(), results.rows(n=3), results.snapshot(3))
+    history = http.get("/api/history").json()
+    assert history["measure"] == "spottiness"
+    assert history["frame"] == {"n_frames": [1, 2, 3], "value": [0.25, 0.251, 0.252]}
+    assert history["accumulated"] == {"n_frames": [3], "value": [0.034]}
+    assert http.get("/api/history?measure=spottiness_rings").json()["union"]["value"] == [0.12]
+
+
+def test_an_unknown_measure_is_named_an_error(http):
+    answer = http.get("/api/history?measure=beauty")
+    assert answer.status_code == 400
+    assert "spottiness_rings" in answer.json()["error"]
+
+
+def events(stream, n):
+    """The first ``n`` server-sent events as (name, data)."""
+    got, name = [], None
+    for line in stream.iter_lines():
+        if line.startswith("event: "):
+            name = line.removeprefix("event: ")
+        elif line.startswith("data: "):
+            got.append((name, json.loads(line.removeprefix("data: "))))
+        if len(got) == n:
+            return got
+    return got
+
+
+def test_events_bring_the_newest_at_once_and_then_what_changes(web, http, results):
+    show(web, results.event(), results.snapshot(1))
+    with http.stream("GET", "/api/events") as stream:
+        assert stream.headers["content-type"].startswith("text/event-stream")
+        lines = stream.iter_lines()
+        stream.iter_lines = lambda: lines
+        first = events(stream, 3)
+        assert [name for name, _ in first] == ["series", "snapshot", "latest"]
+        assert first[2][1]["frame"] == 1
+        show(web, results.rows(40, 2), results.status())
+        second = events(stream, 3)
+        assert {name for name, _ in second} <= {"frames", "status", "latest"}
+        assert dict(second)["frames"]["frame"] == [40, 41]
+
+
+def test_events_are_thinned_to_ten_a_second(web, http, results):
+    with http.stream("GET", "/api/events") as stream:
+        feeding = threading.Event()
+
+        def feed():
+            n = 0
+            while not feeding.wait(0.002):
+                n += 1
+                web.publish(results.snapshot(n))
+
+        feeder = threading.Thread(target=feed)
+        feeder.start()
+        numbers = [data["n_frames"] for name, data in events(stream, 12) if name == "snapshot"]
+        feeding.set()
+        feeder.join(2)
+    assert numbers == sorted(numbers)
+    assert numbers[-1] - numbers[0] > 2 * len(numbers)
+
+
+# -------------------------------------------------------------------------------------------------------- health
+
+
+def test_health_is_green_while_all_is_well(web, http, results):
+    show(web, results.event(), results.snapshot(), results.status())
+    answer = http.get("/healthz")
+    assert answer.status_code == 200
+    health = answer.json()
+    assert health["healthy"] is True
+    assert health["problems"] == []
+    assert health["publishers"] == {"zeromq": "ok"}
+    assert health["state"] == "measuring"
+
+
+def unhealthy(http):
+    answer = http.get("/healthz")
+    assert answer.status_code == 503
+    assert http.get("/api/latest").json()["problem"]
+    return answer.json()["problems"]
+
+
+def test_health_is_red_when_the_poni_does_not_fit_until_the_next_series(web, http, results, other_results):
+    show(web, results.event("abandoned", "use the PONI file of this detector"), results.status("waiting"))
+    assert unhealthy(http) == ["Series 17 was abandoned: use the PONI file of this detector."]
+    show(web, other_results.event())
+    assert http.get("/healthz").status_code == 200
+
+
+def test_health_is_red_in_error_when_silent_and_when_a_publisher_is_down(web, http, results, clock, outlets):
+    show(web, results.status("error", reason="no device"))
+    assert unhealthy(http) == ["no device."]
+    show(web, results.status())
+    clock.advance(11)
+    assert unhealthy(http) == ["The daemon has said nothing for 11 s."]
+    show(web, results.status())
+    outlets.append(DOWN)
+    assert unhealthy(http) == ["Publisher hdf5 is down: PublishError: disk full."]
+
+
+# ------------------------------------------------------------------------------------------------------- metrics
+
+
+def metrics(http):
+    answer = http.get("/metrics")
+    assert answer.status_code == 200
+    families = list(text_string_to_metric_families(answer.text))
+    return {(s.name, *sorted(s.labels.values())): s.value for family in families for s in family.samples}
+
+
+def test_metrics_equal_the_results(web, http, results, outlets):
+    snapshot, status = results.snapshot(412), results.status()
+    show(web, results.event(), results.rows(), snapshot, status)
+    outlets.append(DOWN)
+    values = metrics(http)
+    expected = {
+        ("ringwatch_frames_total", "received"): snapshot.fates.received,
+        ("ringwatch_frames_total", "reduced"): snapshot.fates.reduced,
+        ("ringwatch_frames_total", "late"): snapshot.fates.late,
+        ("ringwatch_frames_total", "foreign"): snapshot.fates.foreign,
+        ("ringwatch_frames_total", "duplicate"): snapshot.fates.duplicate,
+        ("ringwatch_frames_total", "malformed"): snapshot.fates.malformed.total(),
+        ("ringwatch_frames_total", "skipped"): snapshot.fates.skipped,
+        ("ringwatch_frames_total", "excluded"): snapshot.fates.excluded.total(),
+        ("ringwatch_missing_frames",): snapshot.missing,
+        ("ringwatch_accumulated_frames",): snapshot.n_frames,
+        ("ringwatch_spottiness_ratio", "spottiness", "union"): snapshot.union.spottiness,
+        ("ringwatch_spottiness_ratio", "accumulated", "spottiness_rings"): 0.021,
+        ("ringwatch_spottiness_ratio", "averaged", "spottiness_weighted"): 0.061,
+        ("ringwatch_spottiness_ratio", "frame", "spottiness"): results.rows().spottiness[-1],
+        ("ringwatch_frames_per_second",): status.fps,
+        ("ringwatch_lag_seconds",): status.lag_s,
+        ("ringwatch_backlog_bytes",): status.backlog_bytes,
+        ("ringwatch_last_data_timestamp_seconds",): snapshot.time_ns / 1e9,
+        ("ringwatch_series_info", "17", "LaB6", "s17"): 1,
+        ("ringwatch_publisher_healthy", "zeromq"): 1,
+        ("ringwatch_publisher_healthy", "hdf5"): 0,
+        ("ringwatch_publisher_failures_total", "hdf5"): 4,
+        ("ringwatch_publisher_dropped_total", "hdf5"): 2,
+    }
+    assert {name: values[name] for name in expected} == expected
+    assert ("ringwatch_spottiness_ratio", "averaged", "spottiness_rings") not in values
+    assert ("ringwatch_spottiness_ratio", "frame", "spottiness_rings") not in values
+    assert ("ringwatch_detector_dropped_frames",) not in values
+
+
+def test_metrics_before_the_first_result_have_no_numbers_of_a_series(http):
+    names = {name for name, *_ in metrics(http)}
+    assert names == {
+        "ringwatch_frames_total",
+        "ringwatch_publisher_healthy",
+        "ringwatch_publisher_failures_total",
+        "ringwatch_publisher_dropped_total",
+    }
+
+
+def test_hostile_names_cannot_break_the_format(web, http, results):
+    from ringwatch.messages import Origin, SeriesEvent
+
+    origin = Origin(1, 'u"\n}', 'a"b\\c\nringwatch_evil_total 1', 1, "")
+    event = results.event()
+    show(web, SeriesEvent(origin, 0, "start", "", {}, event.radial, event.edges, "", True))
+    assert ("ringwatch_series_info", "1", origin.sample, origin.unique_id) in metrics(http)
+
+
+# ---------------------------------------------------------------------------------------------------------- life
+
+
+def test_it_stops_quickly_with_a_page_open_and_frees_its_port(web, http):
+    with http.stream("GET", "/api/events"):
+        web.close()
+    names = [thread.name for thread in threading.enumerate()]
+    assert "web-server" not in names
+    with socket.create_server(("127.0.0.1", httpx2.URL(web.url).port)):
+        pass
+
+
+def test_it_opens_again_with_what_it_knew(web, results):
+    show(web, results.event(), results.snapshot(412))
+    web.close()
+    with pytest.raises(PublishError, match="ended"):
+        web.publish(results.status())
+    web.open()
+    assert httpx2.get(f"{web.url}/api/latest").json()["frame"] == 412
+
+
+@pytest.mark.parametrize("bind", ["127.0.0.1:http", "127.0.0.1:99999", "300.1.1.1:0", "nonsense"])
+def test_an_impossible_address_is_said(clock, bind):
+    web = WebPublisher(bind, clock, list)
+    with pytest.raises(PublishError, match=f"cannot serve the page on {bind}"):
+        web.open()
+    web.close()
+
+
+def test_a_taken_port_is_said(clock, web):
+    with pytest.raises(PublishError, match="in use"):
+        WebPublisher(web.url.removeprefix("http://"), clock, list).open()
