@@ -1,0 +1,193 @@
+"""Results in, one HDF5 file an accumulation out: a live file while a series runs, the complete file when it is over.
+
+``<name>.live.h5`` can be read at any time; at the end the complete ``<name>.h5`` is written beside it and the live file
+is removed. A publisher and its files belong to one thread.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from ringwatch.clock import Clock, SystemClock
+from ringwatch.errors import PublishError
+from ringwatch.messages import FrameRows, Origin, Profile, Result, SeriesEvent, SeriesResult, Snapshot, Status
+from ringwatch.publish.file_names import file_stem, final_path, free_name
+from ringwatch.publish.live_file import LiveFile
+from ringwatch.publish.nexus import HDF5_ERRORS
+from ringwatch.publish.result_file import ResultFileError, write_result
+
+MAX_PENDING = 1 << 14
+"""Most rows and snapshots that wait in memory, about 30 MB."""
+
+
+class FileWriteError(PublishError):
+    """A result file or a live file could not be written."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        self.path = path
+        super().__init__(f"{path}: {' '.join(problem.split())}")
+
+
+class Hdf5Publisher:
+    """Writes one result file an accumulation.
+
+    What it was given stays in memory until it is written, also while writing fails: nothing is lost if a full disk is
+    freed, and a result that is published again after an error is not written twice.
+
+    Parameters
+    ----------
+    root
+        Folder of the files; made where it is absent.
+    name_template
+        Name of a file without its ending; ``{sample}`` and ``{series}`` are filled in.
+    flush_s
+        Longest time between a row's arrival and its being readable in the live file.
+    config_json
+        The configuration, a JSON object as text, stored in each file.
+    clock
+        Time for ``flush_s``.
+
+    Attributes
+    ----------
+    last_path
+        The newest complete file.
+    """
+
+    name = "hdf5"
+
+    def __init__(
+        self, root: Path, name_template: str, flush_s: float, config_json: str, clock: Clock | None = None
+    ) -> None:
+        self.last_path: Path | None = None
+        self._root = root
+        self._template = name_template
+        self._flush_s = flush_s
+        self._config = config_json
+        self._clock = clock or SystemClock()
+        self._flushed_s = self._clock.monotonic_s()
+        self._taken: Result | None = None
+        self._event: SeriesEvent | None = None
+        self._live: LiveFile | None = None
+        self._ended: tuple[LiveFile | None, SeriesResult] | None = None
+
+    def open(self) -> None:
+        """Make the folder.
+
+        Raises
+        ------
+        FileWriteError
+            It cannot be made.
+        """
+        with self._errors_named():
+            self._root.mkdir(parents=True, exist_ok=True)
+
+    def publish(self, result: Result) -> None:
+        """Take a result, and write what is due.
+
+        Raises
+        ------
+        FileWriteError
+            Disk full, no permission, or whatever else the file system says.
+        """
+        with self._errors_named():
+            if result is not self._taken:
+                self._make_room(result)
+                self._take(result)
+                self._taken = result
+            self._write_due()
+            self._taken = None
+
+    def close(self) -> None:
+        """Let go of the files; `publish` opens them again. What ``flush_s`` still held back stays in memory."""
+        with self._errors_named():
+            for live in (self._live, self._ended and self._ended[0]):
+                if live:
+                    live.close()
+
+    # ---------------------------------------------------------------------------------------------- into memory
+
+    def _make_room(self, result: Result) -> None:
+        """Write before more is taken than memory should hold; while that fails, no more is taken."""
+        if isinstance(result, SeriesResult):
+            self._finish()
+        if self._live and self._live.pending > MAX_PENDING:
+            self._flush(self._live)
+
+    def _take(self, result: Result) -> None:
+        if isinstance(result, Status):
+            return
+        live = self._live if self._live and _same(self._live.event.origin, result.origin) else None
+        match result:
+            case SeriesEvent(event="start" | "joined"):
+                self._event = result
+                self._live = live or self._begin(result)
+            case FrameRows():
+                self._live = live or self._begin(result)
+                self._live.add(result)
+            case Snapshot() | Profile() if live:
+                live.add(result)
+            case SeriesResult():
+                self._live = None if live else self._live
+                self._ended = (live, result)
+            case SeriesEvent(event="end" | "abandoned") if live:
+                live.leave()
+                self._live = None
+
+    def _begin(self, first: SeriesEvent | FrameRows) -> LiveFile:
+        """A new accumulation. A generation that begins inside a series is known by its first rows only."""
+        if self._event is None:
+            raise PublishError(f"rows of series {first.origin.series} came before its start")
+        if self._live:
+            self._live.leave()
+        event = replace(self._event, origin=first.origin, time_ns=first.time_ns)
+        return LiveFile(self._root, self._stem(first.origin), event, self._config)
+
+    # ------------------------------------------------------------------------------------------------ onto disk
+
+    def _write_due(self) -> None:
+        self._finish()
+        if self._live is None:
+            return
+        waited_s = self._clock.monotonic_s() - self._flushed_s
+        if not self._live.name or (self._live.pending and waited_s >= self._flush_s):
+            self._flush(self._live)
+
+    def _flush(self, live: LiveFile) -> None:
+        live.flush()
+        self._flushed_s = self._clock.monotonic_s()
+
+    def _finish(self) -> None:
+        """Put the complete file in the place of the live one; no frame, no file."""
+        if self._ended is None:
+            return
+        live, result = self._ended
+        if result.n_frames:
+            self.last_path = live.write_final(result) if live else self._write_alone(result)
+        self._ended = None
+        if live:
+            live.remove()
+
+    def _write_alone(self, result: SeriesResult) -> Path:
+        """The complete file of an accumulation whose start was never seen."""
+        path = final_path(self._root, free_name(self._root, self._stem(result.origin)))
+        write_result(path, result, config=self._config, profiles=())
+        return path
+
+    def _stem(self, origin: Origin) -> str:
+        return file_stem(self._template, origin.sample, origin.series)
+
+    @contextmanager
+    def _errors_named(self) -> Iterator[None]:
+        """Foreign errors leave as this publisher's, with the path they are about."""
+        try:
+            yield
+        except ResultFileError as error:
+            raise FileWriteError(error.path, error.problem) from error
+        except HDF5_ERRORS as error:
+            raise FileWriteError(self._root, str(error)) from error
+
+
+def _same(one: Origin, other: Origin) -> bool:
+    """Whether two results belong to one accumulation."""
+    return (one.series, one.unique_id, one.generation) == (other.series, other.unique_id, other.generation)

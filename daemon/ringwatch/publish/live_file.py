@@ -1,0 +1,180 @@
+"""Rows, snapshots and profiles of one accumulation in, a file that readers may open at any time out.
+
+The file is written under SWMR: it can be read by any number of processes meanwhile, and survives a kill at any moment.
+"""
+
+from contextlib import suppress
+from pathlib import Path
+
+import h5py
+import structlog
+
+from ringwatch.messages import FrameRows, Profile, SeriesEvent, SeriesResult, Snapshot
+from ringwatch.publish import nexus
+from ringwatch.publish.disk import file_image, reserve
+from ringwatch.publish.file_names import final_path, free_name, live_path
+from ringwatch.publish.nexus import HDF5_ERRORS, Columns
+from ringwatch.publish.result_file import write_result
+
+PENDING_BYTES = 256
+"""Disk space that a row or a snapshot needs at most."""
+LIBVER = "v110"
+"""The oldest format with SWMR: what HDF5 2 calls latest cannot be opened by HDF5 1, which most readers still have."""
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+
+class LiveFile:
+    """What one accumulation gave so far: the newest in memory, all that was flushed in a file.
+
+    Parameters
+    ----------
+    folder, stem
+        Where the file goes, and its preferred name.
+    event
+        The start of the accumulation.
+    config
+        The configuration, a JSON object as text.
+
+    Attributes
+    ----------
+    name
+        Name of the file without its ending; empty until there is one.
+    pending
+        Rows and snapshots that wait for `flush`, and whether there is a new profile.
+    """
+
+    def __init__(self, folder: Path, stem: str, event: SeriesEvent, config: str) -> None:
+        self.event = event
+        self.name = ""
+        self.pending = 0
+        self._folder = folder
+        self._stem = stem
+        self._config = config
+        self._file: h5py.File | None = None
+        self._n_flushed = 0
+        self._frames: list[Columns] = []
+        self._snapshots: list[Columns] = []
+        self._profiles: dict[str, Profile] = {}
+
+    @property
+    def path(self) -> Path:
+        """Name of the file."""
+        return live_path(self._folder, self.name or self._stem)
+
+    def add(self, result: FrameRows | Snapshot | Profile) -> None:
+        """Take a result; `flush` writes it."""
+        match result:
+            case FrameRows():
+                self._frames.append(nexus.frame_columns(result))
+                self.pending += result.frame.size
+            case Snapshot():
+                self._snapshots.append(nexus.snapshot_columns(result))
+                self.pending += 1
+            case Profile():
+                self._profiles[nexus.profile_name(result)] = result
+                self.pending += 1
+
+    def flush(self) -> None:
+        """Write all that is new, so that readers see it.
+
+        Raises
+        ------
+        HDF5_ERRORS
+            What h5py and the disk raise. What is new stays in memory for the next call; that call begins another file
+            if HDF5 failed to write, because it does not recover from that.
+        """
+        file = self._opened()
+        reserve(file.id.get_vfd_handle(), file.id.get_filesize() + PENDING_BYTES * self.pending)
+        try:
+            self._write(file)
+        except HDF5_ERRORS:
+            self._give_up()
+            raise
+        self._n_flushed += sum(rows["frame"].size for rows in self._frames)
+        self._frames.clear()
+        self._snapshots.clear()
+        self.pending = 0
+
+    def write_final(self, result: SeriesResult) -> Path:
+        """Write the complete file with all rows beside this one, under the same name where it is free."""
+        self.flush()
+        taken = final_path(self._folder, self.name).exists()
+        path = final_path(self._folder, free_name(self._folder, self._stem) if taken else self.name)
+        entry = self._opened()["entry"]
+        write_result(
+            path,
+            result,
+            config=self._config,
+            profiles=self._profiles.values(),
+            frames=nexus.blocks(entry["frames"]),
+            snapshots=nexus.blocks(entry["snapshots"]),
+            started_ns=self.event.time_ns,
+        )
+        return path
+
+    def close(self) -> None:
+        """Close the file; `flush` opens it again."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def leave(self) -> None:
+        """The accumulation goes on without a result: close the file, and keep it if it has rows."""
+        with suppress(*HDF5_ERRORS):
+            self.flush()
+        self._give_up()
+
+    def remove(self) -> None:
+        """Close and remove the file."""
+        self.close()
+        if self.name:
+            self.path.unlink(missing_ok=True)
+
+    def _opened(self) -> h5py.File:
+        """The file, open and under SWMR."""
+        if self._file is None:
+            try:
+                self._create_once()
+                self._file = h5py.File(self.path, "r+", libver=LIBVER, locking=False)
+                self._file.swmr_mode = True
+            except HDF5_ERRORS:
+                self._give_up()
+                raise
+        return self._file
+
+    def _create_once(self) -> None:
+        if self.name:
+            return
+        name, empty = free_name(self._folder, self._stem), file_image(self._lay_out, LIBVER)
+        with live_path(self._folder, name).open("xb") as raw:
+            self.name = name
+            raw.write(empty)
+
+    def _lay_out(self, file: h5py.File) -> None:
+        """All groups and datasets, since none can be added under SWMR."""
+        event = self.event
+        entry = nexus.create_entry(file, event.origin, event.time_ns, self._config, event.time_ns)
+        nexus.create_data(entry, event.radial, event.edges, event.unit)
+        for profile in nexus.PROFILE_GROUPS:
+            nexus.create_profile(entry, profile, event.radial.size)
+
+    def _write(self, file: h5py.File) -> None:
+        entry = file["entry"]
+        nexus.append(entry["frames"], nexus.joined(self._frames))
+        nexus.append(entry["snapshots"], nexus.joined(self._snapshots))
+        for profile in self._profiles.values():
+            nexus.put_profile(entry, profile)
+        nexus.put_data(entry, self._profiles.values())
+        file.flush()
+
+    def _give_up(self) -> None:
+        """Let go of a file; keep it if it has rows."""
+        with suppress(*HDF5_ERRORS):
+            self.close()
+        self._file = None
+        if self._n_flushed:
+            _log.warning("live file is left without a result", path=str(self.path), rows=self._n_flushed)
+        elif self.name:
+            self.path.unlink(missing_ok=True)
+        self.name, self._n_flushed = "", 0

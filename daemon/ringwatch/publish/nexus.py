@@ -1,0 +1,267 @@
+"""Messages in, NeXus groups out: the names and shapes that the live file and the final file have in common.
+
+The conventions are those of NXazint1d (application definition of NeXus) and of the plot that `silx view` and h5web
+open by themselves (attribute ``default`` on the root and on the entry). docs/files.md describes every group.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from ringwatch import __version__
+from ringwatch.messages import FrameRows, Origin, Profile, Snapshot, Spottiness
+
+HDF5_ERRORS = (OSError, RuntimeError, ValueError, KeyError)
+"""What h5py raises when HDF5 fails, depending on what failed first inside."""
+
+Columns = Mapping[str, NDArray[Any]]
+"""Part of a table: arrays of one length by the name of their column."""
+
+FRAME_COLUMNS: Mapping[str, str] = {
+    "frame": "<i8",
+    "spottiness": "<f8",
+    "spottiness_weighted": "<f8",
+    "spottiness_rings": "<f8",
+    "total_signal": "<u8",
+    "masked_pixels": "<i8",
+}
+SNAPSHOT_COLUMNS: Mapping[str, str] = {
+    "n_frames": "<i8",
+    "time_ns": "<i8",
+    "union_spottiness": "<f8",
+    "union_spottiness_weighted": "<f8",
+    "union_spottiness_rings": "<f8",
+    "accumulated_n_frames": "<i8",
+    "accumulated_spottiness": "<f8",
+    "accumulated_spottiness_weighted": "<f8",
+    "accumulated_spottiness_rings": "<f8",
+    "averaged_spottiness": "<f8",
+    "averaged_spottiness_weighted": "<f8",
+}
+PROFILE_COLUMNS = ("radial", "intensity", "std", "sem", "signal", "variance", "normalization", "norm_sq", "count")
+PROFILE_GROUPS = ("mean_union", "mean_accumulated")
+
+RADIAL_AXES: Mapping[str, tuple[str, str]] = {
+    "2th_deg": ("2theta", "degrees"),
+    "2th_rad": ("2theta", "rad"),
+    "q_A^-1": ("q", "1/angstrom"),
+    "q_nm^-1": ("q", "1/nm"),
+    "r_mm": ("radius", "mm"),
+}
+"""pyFAI's name of a radial unit: name of the axis and unit in NeXus."""
+
+HC_KEV_ANGSTROM = 12.398419843320026
+CHUNK_ROWS = 1024
+BLOCK_ROWS = 1 << 16
+SPOTTINESS_REFERENCE = "Spottiness: Ingham (2014), J. Appl. Cryst. 47, 166, doi:10.1107/S1600576713029713"
+
+
+# ------------------------------------------------------------------------------------------------------ the entry
+
+
+def create_entry(
+    file: h5py.File, origin: Origin, time_ns: int, config: str, started_ns: int | None = None
+) -> h5py.Group:
+    """Everything that is known before the first frame, but the axes; tables have no rows yet.
+
+    Parameters
+    ----------
+    file
+        An empty file.
+    origin
+        Which accumulation this is.
+    time_ns, started_ns
+        Wall clock of the writing and of the series' start, nanoseconds since 1970.
+    config
+        The configuration, a JSON object as text; tells which corrections are applied.
+    """
+    file.attrs.update({"NX_class": "NXroot", "default": "entry", "creator": f"ringwatch {__version__}"})
+    entry = add_group(file, "entry", "NXentry", default="data")
+    entry["definition"] = "NXazint1d"
+    entry["title"] = clean_text(f"{origin.sample} series {origin.series}".strip())
+    if started_ns is not None:
+        entry["start_time"] = iso_time(started_ns)
+    for name, value in corrections(config).items():
+        entry[name] = value
+    add_group(entry, "sample", "NXsample")["name"] = clean_text(origin.sample)
+    _create_reduction(entry, time_ns, config)
+    _create_tables(entry)
+    add_group(entry, "profiles", "NXcollection")
+    return entry
+
+
+def create_data(entry: h5py.Group, radial: NDArray[np.float64], edges: NDArray[np.float64], unit: str) -> None:
+    """The default plot: one pattern, NaN until `put_data`. Shape (1, bins) because NXazint1d asks for it."""
+    data = add_group(entry, "data", "NXdata", signal="I", axes=[".", "radial_axis"], interpretation="spectrum")
+    axis, axis_unit = RADIAL_AXES.get(unit, (unit, unit))
+    _add_array(data, "radial_axis", radial, long_name=axis, units=axis_unit)
+    _add_array(data, "radial_axis_edges", edges, long_name=f"{axis} bin edges", units=axis_unit)
+    blank = np.full((1, radial.size), np.nan)
+    _add_array(data, "I", blank, long_name="intensity", units="arbitrary units")
+    _add_array(data, "I_errors", blank, long_name="estimated intensity error", units="arbitrary units")
+    norm_name = "effective number of pixels contributing to the corresponding bin"
+    _add_array(data, "norm", blank[0], long_name=norm_name, units="arbitrary units")
+
+
+def add_group(parent: h5py.Group, name: str, nx_class: str, **attributes: object) -> h5py.Group:
+    """Make a group of a NeXus class."""
+    group = parent.create_group(name)
+    group.attrs.update({"NX_class": nx_class, **attributes})
+    return group
+
+
+def clean_text(text: str) -> str:
+    """What of a text HDF5 can store: no NUL, no half of a surrogate pair (detectors and headers may send both)."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "")
+
+
+def iso_time(time_ns: int) -> str:
+    """Wall clock in ISO 8601, to the millisecond, UTC."""
+    return f"{np.datetime64(time_ns, 'ns').astype('datetime64[ms]')}+00:00"
+
+
+def corrections(config: str) -> dict[str, bool]:
+    """Which corrections the intensities contain, as far as the configuration says so."""
+    geometry = json.loads(config).get("geometry")
+    known = {"normalization_applied": True}
+    if not isinstance(geometry, dict):
+        return known
+    if "solid_angle" in geometry:
+        known["solid_angle_applied"] = bool(geometry["solid_angle"])
+    if "polarization" in geometry:
+        known["polarization_applied"] = geometry["polarization"] not in ("none", None)
+    return known
+
+
+def wavelength_angstrom(poni: str) -> float | None:
+    """Wavelength that a PONI text (or its JSON form) gives in metres; the last one counts, as in pyFAI."""
+    found = re.findall(r'(?:^|[{,])\s*"?wavelength"?\s*:\s*([-+.\deE]+)', poni, re.IGNORECASE | re.MULTILINE)
+    try:
+        wavelength = float(found[-1]) * 1e10
+    except (IndexError, ValueError):
+        return None
+    return wavelength if 0 < wavelength < np.inf else None
+
+
+def add_instrument(entry: h5py.Group, poni: str) -> None:
+    """Monochromator with wavelength and energy, where the PONI knows them."""
+    wavelength = wavelength_angstrom(poni)
+    if wavelength is None:
+        return
+    instrument = add_group(entry, "instrument", "NXinstrument")
+    beam = add_group(instrument, "monochromator", "NXmonochromator")
+    _add_array(beam, "wavelength", wavelength, units="angstrom")
+    _add_array(beam, "energy", HC_KEV_ANGSTROM / wavelength, units="keV")
+
+
+def _create_reduction(entry: h5py.Group, time_ns: int, config: str) -> None:
+    process = add_group(entry, "reduction", "NXprocess")
+    process["program"] = "ringwatch"
+    process["version"] = __version__
+    process["date"] = iso_time(time_ns)
+    process["reference"] = SPOTTINESS_REFERENCE
+    add_group(process, "input", "NXparameters")["config"] = clean_text(config)
+
+
+def _add_array(group: h5py.Group, name: str, values: object, **attributes: str) -> None:
+    group.create_dataset(name, data=values).attrs.update(attributes)
+
+
+# ----------------------------------------------------------------------------------------------------- the tables
+
+
+def frame_columns(rows: FrameRows) -> Columns:
+    """Rows of ``/entry/frames``."""
+    return {name: getattr(rows, name) for name in FRAME_COLUMNS}
+
+
+def snapshot_columns(snapshot: Snapshot) -> Columns:
+    """One row of ``/entry/snapshots``; what is not known is NaN."""
+    accumulated = snapshot.accumulated
+    values = {
+        "n_frames": snapshot.n_frames,
+        "time_ns": snapshot.time_ns,
+        "accumulated_n_frames": accumulated.n_frames if accumulated else 0,
+        **_three("union", snapshot.union),
+        **_three("accumulated", accumulated.spottiness if accumulated else None),
+        **_three("averaged", accumulated.averaged if accumulated else None),
+    }
+    return {name: np.array([values[name]], dtype) for name, dtype in SNAPSHOT_COLUMNS.items()}
+
+
+def joined(parts: Sequence[Columns]) -> Columns:
+    """Parts of a table as one, since each call of HDF5 costs as much as a thousand rows; no column for no part."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in (parts[0] if parts else ())}
+
+
+def append(table: h5py.Group, columns: Columns) -> None:
+    """Append rows to a table."""
+    for name, values in columns.items():
+        column = table[name]
+        before = len(column)
+        column.resize((before + len(values),))
+        column[before:] = values
+
+
+def blocks(table: h5py.Group) -> Iterator[Columns]:
+    """The rows of a table in parts of bounded size."""
+    n_rows = min(map(len, table.values()))
+    for start in range(0, n_rows, BLOCK_ROWS):
+        stop = min(start + BLOCK_ROWS, n_rows)
+        yield {name: column[start:stop] for name, column in table.items()}
+
+
+def _three(prefix: str, spottiness: Spottiness | None) -> dict[str, float | None]:
+    names = ("spottiness", "spottiness_weighted", "spottiness_rings")
+    return {f"{prefix}_{name}": getattr(spottiness, name, None) for name in names}
+
+
+def _create_tables(entry: h5py.Group) -> None:
+    frames = add_group(entry, "frames", "NXdata", signal="spottiness", axes=["frame"])
+    frames.attrs["auxiliary_signals"] = ["spottiness_weighted", "spottiness_rings"]
+    snapshots = add_group(entry, "snapshots", "NXdata", signal="accumulated_spottiness", axes=["n_frames"])
+    snapshots.attrs["auxiliary_signals"] = ["union_spottiness", "averaged_spottiness"]
+    for table, columns in ((frames, FRAME_COLUMNS), (snapshots, SNAPSHOT_COLUMNS)):
+        for name, dtype in columns.items():
+            table.create_dataset(name, shape=(0,), maxshape=(None,), chunks=(CHUNK_ROWS,), dtype=dtype)
+
+
+# --------------------------------------------------------------------------------------------------- the profiles
+
+
+def create_profile(entry: h5py.Group, name: str, bins: int) -> h5py.Group:
+    """Make ``/entry/profiles/<kind>_<source>``: pyFAI's nine names, NaN until `put_profile`."""
+    group = add_group(entry["profiles"], name, "NXdata", signal="intensity", axes=["radial"])
+    for column in PROFILE_COLUMNS:
+        group.create_dataset(column, data=np.full(bins, np.nan))
+    group["intensity_errors"] = h5py.SoftLink("sem")
+    group["n_frames"] = 0
+    return group
+
+
+def put_profile(entry: h5py.Group, profile: Profile) -> None:
+    """Overwrite a profile in place (a live file allows nothing else)."""
+    group = entry[f"profiles/{profile_name(profile)}"]
+    for column in PROFILE_COLUMNS:
+        group[column][...] = getattr(profile, column)
+    group["n_frames"][...] = profile.n_frames
+
+
+def profile_name(profile: Profile) -> str:
+    """Name of the profile's group."""
+    return f"{profile.kind}_{profile.source}"
+
+
+def put_data(entry: h5py.Group, profiles: Iterable[Profile]) -> None:
+    """Put the profile of the summed image into the default plot; the union's where no image was summed."""
+    by_source = {profile.source: profile for profile in profiles}
+    shown = by_source.get("accumulated") or by_source.get("union")
+    if shown:
+        entry["data/I"][0] = shown.intensity
+        entry["data/I_errors"][0] = shown.sem
+        entry["data/norm"][...] = shown.normalization

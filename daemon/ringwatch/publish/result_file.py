@@ -1,0 +1,283 @@
+"""One accumulation in, one HDF5 file out, and back again: `write_result` and `read_result`.
+
+The file holds the final profiles for people and the exact sums for `ringwatch merge`. What is read is not trusted:
+types, shapes and sizes are checked before anything is allocated.
+"""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+import h5py
+import hdf5plugin
+import numpy as np
+from numpy.typing import NDArray
+
+from ringwatch.errors import RingwatchError
+from ringwatch.messages import Fates, Origin, Profile, Scalar, SeriesResult
+from ringwatch.publish import nexus
+from ringwatch.publish.checked_hdf5 import CheckedGroup
+from ringwatch.publish.disk import file_image, put_in_place, refuse_existing, reserve
+from ringwatch.publish.nexus import HDF5_ERRORS, Columns
+
+SCHEMA = 1
+SUM_ROWS = ("signal", "signal_sq", "norm_signal", "norm", "norm_sq", "count")
+FATES = tuple(field.name for field in fields(Fates))
+IMAGE_CHUNK_ROWS = 64
+
+
+class ResultFileError(RingwatchError):
+    """A result file cannot be written, or what is read is no result file."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        self.path = path
+        self.problem = " ".join(problem.split())
+        super().__init__(f"{path}: {self.problem}")
+
+
+class ResultFileExistsError(ResultFileError):
+    """The file is there already, and nothing is ever overwritten."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredResult:
+    """What a result file says: the fields of `SeriesResult`, the configuration and the frames' rows.
+
+    Attributes
+    ----------
+    config
+        The configuration, a JSON object as text.
+    frames
+        The columns of ``/entry/frames`` (`nexus.FRAME_COLUMNS`), all of one length.
+    """
+
+    origin: Origin
+    time_ns: int
+    reason: str
+    header: Mapping[str, Scalar]
+    n_frames: int
+    radial: NDArray[np.float64]
+    edges: NDArray[np.float64]
+    unit: str
+    exact: bool
+    sums: NDArray[np.uint64]
+    norm_quantum: float
+    image_sum: NDArray[np.uint64] | None
+    image_lost: NDArray[np.uint32] | None
+    fates: Fates
+    missing: tuple[tuple[int, int], ...]
+    poni: str
+    versions: Mapping[str, str]
+    config: str
+    frames: Columns
+
+    @property
+    def digest(self) -> str:
+        """What must be equal for two results to be merged."""
+        return self.origin.digest
+
+
+# ---------------------------------------------------------------------------------------------------------- write
+
+
+def write_result(
+    path: Path,
+    result: SeriesResult | StoredResult,
+    *,
+    config: str,
+    profiles: Iterable[Profile],
+    frames: Iterable[Columns] = (),
+    snapshots: Iterable[Columns] = (),
+    started_ns: int | None = None,
+) -> None:
+    """Write the complete file of one accumulation: it appears under its name only when all of it is on the disk.
+
+    Parameters
+    ----------
+    path
+        Name of the file; an existing one is never overwritten.
+    result
+        The sums and all about them.
+    config
+        The configuration, a JSON object as text.
+    profiles
+        The final profiles, one of a kind and source.
+    frames, snapshots
+        Rows of ``/entry/frames`` and ``/entry/snapshots``, in parts (`nexus.frame_columns`, `nexus.snapshot_columns`).
+    started_ns
+        Wall clock of the series' start, nanoseconds since 1970.
+
+    Raises
+    ------
+    ResultFileExistsError
+        There is such a file.
+    ResultFileError
+        It cannot be written: disk full, no permission.
+    """
+    part = path.with_name(f"{path.name}.part")
+
+    def begin(file: h5py.File) -> None:
+        entry = nexus.create_entry(file, result.origin, result.time_ns, config, started_ns)
+        nexus.create_data(entry, result.radial, result.edges, result.unit)
+        _write_profiles(entry, list(profiles))
+        _write_sums(entry, result)
+
+    try:
+        refuse_existing(path)
+        part.write_bytes(file_image(begin))
+        with part.open("r+b", buffering=0) as raw, h5py.File(raw, "r+") as file:
+            _write_rows(raw, file["entry/frames"], frames)
+            _write_rows(raw, file["entry/snapshots"], snapshots)
+            _write_image(raw, file["entry"], result)
+        put_in_place(part, path)
+    except FileExistsError as error:
+        raise ResultFileExistsError(path, "exists already") from error
+    except HDF5_ERRORS as error:
+        raise ResultFileError(path, f"cannot be written: {error}") from error
+    finally:
+        with suppress(OSError):  # the same that kept it from being written
+            part.unlink(missing_ok=True)
+
+
+def _reserve(raw: FileIO, more_bytes: int) -> None:
+    """Make sure that so much more can be written."""
+    reserve(raw.fileno(), os.fstat(raw.fileno()).st_size + more_bytes)
+
+
+def _write_profiles(entry: h5py.Group, profiles: list[Profile]) -> None:
+    for profile in profiles:
+        group = nexus.create_profile(entry, nexus.profile_name(profile), profile.radial.size)
+        group.attrs["window"] = profile.window
+        nexus.put_profile(entry, profile)
+    nexus.put_data(entry, profiles)
+
+
+def _write_rows(raw: FileIO, table: h5py.Group, parts: Iterable[Columns]) -> None:
+    for rows in parts:
+        _reserve(raw, 2 * sum(column.nbytes for column in rows.values()))
+        nexus.append(table, rows)
+
+
+def _write_image(raw: FileIO, entry: h5py.Group, result: SeriesResult | StoredResult) -> None:
+    """The summed image, where it says more than the one frame it was made of."""
+    if result.image_sum is None or result.image_lost is None or result.n_frames < 2:
+        return
+    _reserve(raw, 2 * (result.image_sum.nbytes + result.image_lost.nbytes))
+    group = nexus.add_group(entry, "image", "NXdata", signal="sum", interpretation="image")
+    chunks = (min(IMAGE_CHUNK_ROWS, result.image_sum.shape[0]), result.image_sum.shape[1])
+    codec = hdf5plugin.Bitshuffle(cname="lz4")
+    group.create_dataset("sum", data=result.image_sum, chunks=chunks, **codec)
+    group.create_dataset("lost", data=result.image_lost, chunks=chunks, **codec)
+
+
+def _write_sums(entry: h5py.Group, result: SeriesResult | StoredResult) -> None:
+    """What `read_result` reads: everything that merging needs, nothing derived."""
+    entry["end_time"] = nexus.iso_time(result.time_ns)
+    nexus.add_instrument(entry, result.poni)
+    group = nexus.add_group(entry, "ringwatch", "NXcollection")
+    group["sums"] = result.sums
+    group["sums"].attrs.update({"rows": SUM_ROWS, "words": ("high", "low")})
+    for name in ("radial", "edges", "n_frames", "time_ns", "norm_quantum", "exact"):
+        group[name] = getattr(result, name)
+    for name in ("unit", "reason", "poni"):
+        group[name] = nexus.clean_text(getattr(result, name))
+    for name, value in asdict(result.origin).items():
+        group[name] = nexus.clean_text(value) if isinstance(value, str) else value
+    fates = {name: getattr(result.fates, name) for name in FATES}
+    for name, tree in (("header", result.header), ("versions", result.versions), ("fates", fates)):
+        group[name] = json.dumps(dict(tree))
+    group["missing"] = np.array(result.missing, np.int64).reshape(-1, 2)
+    group["config"] = entry["reduction/input/config"]
+    group["schema"] = SCHEMA
+
+
+# ----------------------------------------------------------------------------------------------------------- read
+
+
+def read_result(path: Path) -> StoredResult:
+    """Read what `write_result` wrote.
+
+    Raises
+    ------
+    ResultFileError
+        No such file, no HDF5, or something in it is missing or has a wrong type, shape or size.
+    """
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            return _read(CheckedGroup(file, "/entry"))
+    except FileNotFoundError as error:
+        raise ResultFileError(path, "no such file") from error
+    except (*HDF5_ERRORS, TypeError) as error:
+        raise ResultFileError(path, f"is no result file, or a damaged one: {error}") from error
+
+
+def _read(entry: CheckedGroup) -> StoredResult:
+    if entry.number("ringwatch/schema", "<i8") != SCHEMA:
+        raise ValueError(f"/entry/ringwatch/schema is not {SCHEMA}: another version of ringwatch wrote it")
+    sums = entry.array("ringwatch/sums", "<u8", (len(SUM_ROWS), None, 2))
+    bins = sums.shape[1]
+    image_sum, image_lost = _read_image(entry)
+    return StoredResult(
+        origin=_read_origin(entry),
+        time_ns=entry.number("ringwatch/time_ns", "<i8"),
+        reason=entry.text("ringwatch/reason"),
+        header=entry.tree("ringwatch/header"),
+        n_frames=entry.count("ringwatch/n_frames"),
+        radial=entry.array("ringwatch/radial", "<f8", (bins,)),
+        edges=entry.array("ringwatch/edges", "<f8", (bins + 1,)),
+        unit=entry.text("ringwatch/unit"),
+        exact=entry.number("ringwatch/exact", "?"),
+        sums=sums,
+        norm_quantum=entry.number("ringwatch/norm_quantum", "<f8"),
+        image_sum=image_sum,
+        image_lost=image_lost,
+        fates=_read_fates(entry.tree("ringwatch/fates")),
+        missing=tuple((int(a), int(b)) for a, b in entry.array("ringwatch/missing", "<i8", (None, 2))),
+        poni=entry.text("ringwatch/poni"),
+        versions=entry.tree("ringwatch/versions"),
+        config=json.dumps(entry.tree("ringwatch/config")),
+        frames=_read_frames(entry),
+    )
+
+
+def _read_origin(entry: CheckedGroup) -> Origin:
+    return Origin(
+        series=entry.number("ringwatch/series", "<i8"),
+        unique_id=entry.text("ringwatch/unique_id"),
+        sample=entry.text("ringwatch/sample"),
+        generation=entry.count("ringwatch/generation"),
+        digest=entry.text("ringwatch/digest"),
+    )
+
+
+def _read_image(entry: CheckedGroup) -> tuple[NDArray[np.uint64] | None, NDArray[np.uint32] | None]:
+    if "image" not in entry:
+        return None, None
+    image_sum = entry.array("image/sum", "<u8", (None, None))
+    return image_sum, entry.array("image/lost", "<u4", image_sum.shape)
+
+
+def _read_frames(entry: CheckedGroup) -> Columns:
+    rows = entry.array("frames/frame", "<i8", (None,)).size
+    return {name: entry.array(f"frames/{name}", dtype, (rows,)) for name, dtype in nexus.FRAME_COLUMNS.items()}
+
+
+def _read_fates(tree: dict[str, Any]) -> Fates:
+    fates = Fates()
+    for name in FATES:
+        value = tree.get(name)
+        counts = value.values() if isinstance(value, dict) else (value,)
+        if isinstance(value, dict) != isinstance(getattr(fates, name), Counter) or not all(map(_is_count, counts)):
+            raise ValueError(f"/entry/ringwatch/fates: {name} is {value!r}")
+        setattr(fates, name, Counter(value) if isinstance(value, dict) else value)
+    return fates
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 0

@@ -1,0 +1,358 @@
+"""The publisher: one file an accumulation, safe names, nothing overwritten, nothing lost while the disk is full."""
+
+import errno
+import os
+import re
+import resource
+from contextlib import contextmanager
+from dataclasses import replace
+from types import SimpleNamespace
+
+import h5py
+import numpy as np
+import pytest
+
+from ringwatch.errors import PublishError
+from ringwatch.publish import hdf5, nexus
+from ringwatch.publish.disk import SLACK_BYTES
+from ringwatch.publish.file_names import file_stem
+from ringwatch.publish.hdf5 import FileWriteError, Hdf5Publisher
+from ringwatch.publish.live_file import LiveFile
+from ringwatch.publish.outlet import Outlet
+from ringwatch.publish.result_file import read_result
+
+NAME = "{sample}_{series:06d}"
+
+
+@pytest.fixture
+def publisher(tmp_path, clock):
+    publisher = Hdf5Publisher(tmp_path / "out", NAME, 5.0, '{"geometry": {}}', clock)
+    publisher.open()
+    yield publisher
+    publisher.close()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "out"
+
+
+def files(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def publish(publisher, *messages):
+    for message in messages:
+        publisher.publish(message)
+
+
+def test_a_series_becomes_one_file(publisher, folder, results):
+    publish(
+        publisher, results.event(), results.event("ready"), results.rows(0), results.snapshot(3),
+        results.profile(source="union", n_frames=3), results.rows(3, 2), results.status(), results.snapshot(5),
+        results.profile(source="accumulated", n_frames=5), results.result(), results.event("end"),
+    )  # fmt: skip
+    assert files(folder) == ["LaB6_000017.h5"]
+    assert publisher.last_path == folder / "LaB6_000017.h5"
+    assert read_result(publisher.last_path).frames["frame"].tolist() == [0, 1, 2, 3, 4]
+    with h5py.File(publisher.last_path) as file:
+        assert file["entry/snapshots/n_frames"][:].tolist() == [3, 5]
+        assert file["entry/profiles/mean_accumulated/n_frames"][()] == 5
+        assert file["entry/profiles/mean_union"].attrs["window"] == "all"
+        assert file["entry/ringwatch/config"].asstr()[()] == '{"geometry": {}}'
+
+
+def test_the_live_file_is_there_before_the_first_frame(publisher, folder, results):
+    publisher.publish(results.event("joined"))
+    assert files(folder) == ["LaB6_000017.live.h5"]
+    publisher.close()
+    with h5py.File(folder / "LaB6_000017.live.h5") as file:
+        assert set(file["entry/profiles"]) == set(nexus.PROFILE_GROUPS)
+        assert file["entry/frames/frame"].shape == (0,)
+
+
+def test_rows_reach_the_file_after_flush_s(publisher, results, clock):
+    publish(publisher, results.event(), results.rows(0))
+    clock.advance(4.9)
+    publish(publisher, results.rows(3))
+    assert publisher._live.pending == 6
+    clock.advance(0.1)
+    publisher.publish(results.status())
+    assert publisher._live.pending == 0
+    assert publisher._live._opened()["entry/frames/frame"].shape == (6,)
+
+
+def test_many_rows_do_not_wait_in_memory(publisher, results):
+    publisher.publish(results.event())
+    for start in range(0, 4 * hdf5.MAX_PENDING, 4096):
+        publisher.publish(results.rows(start, 4096))
+        assert publisher._live.pending <= hdf5.MAX_PENDING + 4096
+    publisher.publish(results.result())
+    np.testing.assert_array_equal(read_result(publisher.last_path).frames["frame"], np.arange(4 * hdf5.MAX_PENDING))
+
+
+def test_rows_come_back_in_parts(publisher, results, monkeypatch):
+    monkeypatch.setattr(nexus, "BLOCK_ROWS", 4)
+    publish(publisher, results.event(), results.rows(0, 11), results.result())
+    assert read_result(publisher.last_path).frames["frame"].tolist() == list(range(11))
+
+
+@pytest.mark.parametrize("last", ["result", "end", "abandoned"])
+def test_an_accumulation_without_a_frame_leaves_no_file(publisher, folder, results, last):
+    empty = replace(results.result(), n_frames=0)
+    publish(publisher, results.event(), results.status(), empty if last == "result" else results.event(last))
+    assert files(folder) == []
+    assert publisher.last_path is None
+
+
+def test_a_start_that_is_repeated_changes_nothing(publisher, folder, results):
+    publish(publisher, results.event(), results.rows(0), results.event(), results.rows(3), results.result())
+    assert read_result(publisher.last_path).frames["frame"].size == 6
+    assert files(folder) == ["LaB6_000017.h5"]
+
+
+def test_what_belongs_to_another_series_stays_out(publisher, results, other_results):
+    publish(
+        publisher, results.event(), results.rows(0), other_results.snapshot(), other_results.profile(),
+        other_results.event("abandoned"), results.result(),
+    )  # fmt: skip
+    with h5py.File(publisher.last_path) as file:
+        assert file["entry/snapshots/n_frames"].size == 0
+        assert list(file["entry/profiles"]) == []
+
+
+def test_a_new_generation_inside_a_series_gets_its_own_file(publisher, folder, results):
+    second = type(results)(generation=2)
+    publish(publisher, results.event(), results.rows(0), results.result(), second.rows(3), second.result())
+    assert files(folder) == ["LaB6_000017.h5", "LaB6_000017_2.h5"]
+    assert read_result(folder / "LaB6_000017_2.h5").frames["frame"].tolist() == [3, 4, 5]
+    assert read_result(folder / "LaB6_000017_2.h5").origin.generation == 2
+
+
+def test_a_series_without_a_result_keeps_its_live_file(publisher, folder, results, other_results):
+    publish(publisher, results.event(), results.rows(0), other_results.event())
+    assert files(folder) == ["LaB6_000017.live.h5", "LaB6_000018.live.h5"]
+    with h5py.File(folder / "LaB6_000017.live.h5") as file:
+        assert file["entry/frames/frame"][:].tolist() == [0, 1, 2]
+
+
+def test_a_result_whose_start_was_lost_is_written_without_rows(publisher, folder, results):
+    publisher.publish(results.result())
+    assert files(folder) == ["LaB6_000017.h5"]
+    assert read_result(publisher.last_path).frames["frame"].size == 0
+
+
+def test_rows_whose_start_was_lost_are_refused(publisher, results):
+    with pytest.raises(PublishError, match="series 17"):
+        publisher.publish(results.rows())
+
+
+# ------------------------------------------------------------------------------------------------------------ names
+
+
+@pytest.mark.parametrize("sample", ["../../x", "/etc/passwd", "", "..", ".", "Übung π 試料", "x" * 300, "a\0b\n", "-rf",
+                                    "~/x", "{series.__class__}", "\ud800", "CON: *?|<>"])  # fmt: skip
+@pytest.mark.parametrize("template", [NAME, "{sample}", "", "../../{sample}", "/{sample}/{series}", "..", ".{series}"])
+def test_names_are_plain_files_below_the_folder(tmp_path, sample, template):
+    stem = file_stem(template, sample, 7)
+    assert re.fullmatch(r"[A-Za-z0-9_.-]{1,200}", stem)
+    assert stem[0] not in ".-"
+    assert (tmp_path / f"{stem}_2.live.h5").resolve().parent == tmp_path.resolve()
+
+
+def test_names_keep_what_is_harmless():
+    assert file_stem(NAME, "LaB6_cap-0.3mm", 42) == "LaB6_cap-0.3mm_000042"
+    assert file_stem(NAME, "x" * 300, 42).endswith("x_000042")
+
+
+@pytest.mark.parametrize("sample", ["../../x", "/etc/passwd", "x" * 300, "Übung", ""])
+def test_hostile_samples_make_one_file_in_the_folder(publisher, folder, results, sample, tmp_path):
+    results = type(results)()
+    results.origin = replace(results.origin, sample=sample)
+    publish(publisher, results.event(), results.rows(), results.result())
+    assert publisher.last_path.parent == folder
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == files(folder) == [publisher.last_path.name]
+    assert read_result(publisher.last_path).origin.sample == sample
+
+
+def test_files_of_the_same_name_are_counted(publisher, folder, results):
+    for number in (1, 2, 3):
+        again = type(results)(unique_id=f"run {number}")
+        publish(publisher, again.event(), again.rows(number), again.result())
+    assert files(folder) == ["LaB6_000017.h5", "LaB6_000017_2.h5", "LaB6_000017_3.h5"]
+    assert read_result(folder / "LaB6_000017_2.h5").frames["frame"][0] == 2
+
+
+def test_what_is_in_the_folder_is_never_overwritten(publisher, folder, results):
+    theirs = {"LaB6_000017.live.h5": b"left by a crash", "LaB6_000017_2.h5": b"another result"}
+    for name, data in theirs.items():
+        (folder / name).write_bytes(data)
+    publish(publisher, results.event(), results.rows())
+    (folder / "LaB6_000017_3.h5").write_bytes(b"came while the series ran")
+    publisher.publish(results.result())
+    assert {name: (folder / name).read_bytes() for name in theirs} == theirs
+    assert (folder / "LaB6_000017_3.h5").read_bytes() == b"came while the series ran"
+    assert publisher.last_path.name == "LaB6_000017_4.h5"
+    assert read_result(publisher.last_path).frames["frame"].size == 3
+
+
+# ------------------------------------------------------------------------------------------------- disks that fail
+
+
+@pytest.fixture
+def disk(monkeypatch):
+    """A disk that has no space left while ``full`` is set."""
+    disk = SimpleNamespace(full=False)
+    take = os.posix_fallocate
+
+    def fallocate(*arguments):
+        if disk.full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        take(*arguments)
+
+    monkeypatch.setattr(os, "posix_fallocate", fallocate)
+    return disk
+
+
+@contextmanager
+def file_size_limit(size_bytes):
+    """No file grows beyond this: to a program a quota and a full disk look the same."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def try_twice(publisher, message):
+    """What the thread in front of a publisher does: an error closes and opens it, then the message comes again."""
+    for _ in range(2):
+        with pytest.raises(FileWriteError) as caught:
+            publisher.publish(message)
+        publisher.close()
+        publisher.open()
+    return caught.value
+
+
+def test_rows_survive_a_full_disk(publisher, folder, results, clock, disk):
+    publish(publisher, results.event(), results.rows(0))
+    clock.advance(5)
+    disk.full = True
+    error = try_twice(publisher, results.rows(3))
+    assert error.path == folder
+    assert "No space left" in str(error)
+    disk.full = False
+    publish(publisher, results.rows(6), results.result())
+    assert read_result(publisher.last_path).frames["frame"].tolist() == list(range(9))
+    assert files(folder) == ["LaB6_000017.h5"]
+
+
+def test_a_disk_that_is_full_for_long_costs_rows_but_no_memory(publisher, results, clock, disk):
+    publisher.publish(results.event())
+    disk.full = True
+    clock.advance(5)
+    for start in range(0, 2 * hdf5.MAX_PENDING, 4096):
+        with pytest.raises(FileWriteError):
+            publisher.publish(results.rows(start, 4096))
+    assert publisher._live.pending <= hdf5.MAX_PENDING + 4096
+
+
+def test_a_result_survives_a_full_disk(publisher, folder, results, other_results, disk):
+    publish(publisher, results.event(), results.rows(0))
+    disk.full = True
+    try_twice(publisher, results.result())
+    try_twice(publisher, other_results.event())
+    disk.full = False
+    publish(publisher, other_results.status())
+    assert read_result(folder / "LaB6_000017.h5").frames["frame"].size == 3
+    assert files(folder) == ["LaB6_000017.h5", "LaB6_000018.live.h5"]
+
+
+def test_hdf5_never_meets_a_full_disk_since_it_would_crash_the_process(publisher, folder, results, clock):
+    publish(publisher, results.event(), results.rows(0))
+    noise = np.random.default_rng(3).integers(0, 2**63, (1024, 1024), np.uint64)
+    result = replace(results.result(), image_sum=noise, image_lost=noise.astype(np.uint32))
+    with file_size_limit(1 << 20):
+        clock.advance(5)
+        try_twice(publisher, results.rows(3))
+    with file_size_limit(6 << 20):
+        try_twice(publisher, result)
+    publisher.publish(results.status())
+    stored = read_result(publisher.last_path)
+    assert stored.frames["frame"].tolist() == list(range(6))
+    np.testing.assert_array_equal(stored.image_sum, noise)
+    assert files(folder) == ["LaB6_000017.h5"]
+
+
+def test_the_space_that_was_taken_and_not_needed_is_given_back(publisher, results):
+    publish(publisher, results.event(), results.rows(0), results.result())
+    assert publisher.last_path.stat().st_size < SLACK_BYTES // 8
+
+
+def test_the_live_file_is_opened_again_after_an_interruption(publisher, folder, results, clock):
+    publish(publisher, results.event(), results.rows(0))
+    clock.advance(5)
+    publisher.publish(results.status())
+    publisher.close()
+    publisher.open()
+    publish(publisher, results.rows(3), results.result())
+    assert read_result(publisher.last_path).frames["frame"].tolist() == list(range(6))
+    assert files(folder) == ["LaB6_000017.h5"]
+
+
+def test_a_write_that_fails_inside_hdf5_costs_no_new_rows(publisher, folder, results, clock, monkeypatch):
+    publish(publisher, results.event(), results.rows(0))
+    clock.advance(5)
+    publish(publisher, results.status(), results.rows(3))
+    clock.advance(5)
+    with monkeypatch.context() as broken:
+        broken.setattr(LiveFile, "_write", lambda *_: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+        try_twice(publisher, results.rows(6))
+    publish(publisher, results.status(), results.result())
+    assert files(folder) == ["LaB6_000017.live.h5", "LaB6_000017_2.h5"]
+    assert read_result(publisher.last_path).frames["frame"].tolist() == [3, 4, 5, 6, 7, 8]
+    with h5py.File(folder / "LaB6_000017.live.h5") as file:
+        assert file["entry/frames/frame"][:].tolist() == [0, 1, 2]
+
+
+def test_a_folder_that_vanishes_comes_back_on_opening(publisher, folder, results):
+    folder.rmdir()
+    with pytest.raises(FileWriteError, match=r"out: .*No such file"):
+        publisher.publish(results.event())
+    publisher.close()
+    publisher.open()
+    publish(publisher, results.event(), results.rows(), results.result())
+    assert files(folder) == ["LaB6_000017.h5"]
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileWriteError, match="file/out") as caught:
+        Hdf5Publisher(tmp_path / "file" / "out", NAME, 5.0, "{}").open()
+    assert caught.value.path == tmp_path / "file" / "out"
+
+
+def test_images_are_not_kept_after_the_file_is_written(publisher, results):
+    publish(publisher, results.event(), results.rows(), results.result())
+    assert publisher._taken is None
+    assert publisher._ended is None
+
+
+def test_it_runs_in_a_thread_of_its_own(tmp_path, results, other_results):
+    publisher = Hdf5Publisher(tmp_path, NAME, 5.0, "{}")
+    outlet = Outlet(publisher)
+    outlet.start()
+    for maker in (results, other_results):
+        for message in (
+            maker.event(),
+            maker.rows(),
+            maker.snapshot(),
+            maker.profile(),
+            maker.result(),
+            maker.event("end"),
+        ):
+            outlet.put(message)
+    assert outlet.stop(20)
+    assert files(tmp_path) == ["LaB6_000017.h5", "LaB6_000018.h5"]
+    assert outlet.facts.failures == 0
