@@ -39,7 +39,7 @@ def take(publish, messages, n, **arguments):
 
 
 def message(topic, **fields):
-    return [topic.encode(), wire.encode({"type": topic, **fields})]
+    return [topic.encode(), wire.encode({"schema": 1, "type": topic, **fields})]
 
 
 def test_messages_come_decoded_with_numpy_inside(publish):
@@ -51,7 +51,7 @@ def test_messages_come_decoded_with_numpy_inside(publish):
 @pytest.mark.parametrize("topics", ["status", ("status",)])
 def test_only_the_topics_that_were_asked_for(publish, topics):
     sent = [message("frames"), message("status", fps=3.5)]
-    assert take(publish, sent, 1, topics=topics) == [{"type": "status", "fps": 3.5}]
+    assert take(publish, sent, 1, topics=topics) == [{"schema": 1, "type": "status", "fps": 3.5}]
 
 
 def test_silence_is_an_error_that_names_the_endpoint(publish):
@@ -60,7 +60,7 @@ def test_silence_is_an_error_that_names_the_endpoint(publish):
         next(stream)
 
 
-@pytest.mark.parametrize("parts", [[b"frames"], [b"frames", b"\xc1"], [b"frames", b"\x80", b""]])
+@pytest.mark.parametrize("parts", [[b"frames"], [b"frames", b"\xc1"], [b"frames", b"\x80", b""], [b"frames", b"\x80"]])
 def test_what_is_not_ringwatch_is_refused(publish, parts):
     with pytest.raises(MalformedMessage):
         take(publish, [parts], 1)

@@ -97,4 +97,7 @@ def latest(url: str = URL, timeout_s: float = 2.0) -> dict[str, Any]:
 def _decoded(parts: list[bytes]) -> dict[str, Any]:
     if len(parts) != 2:
         raise MalformedMessage("not_two_parts", f"{len(parts)} parts")
-    return wire.decode(parts[1])
+    message = wire.decode(parts[1])
+    if message.get("schema") != wire.SCHEMA:
+        raise MalformedMessage("unknown_schema", f"{message.get('schema')!r}, not {wire.SCHEMA}"[:80])
+    return message

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from ringwatch.errors import MalformedMessage
 
 SCHEMA = 1
-TOPICS = ("series", "frames", "snapshot", "profile", "status")
 
 DTYPES = frozenset({"<f8", "<f4", "<i8", "<u8", "<i4", "<u4", "<i2", "<u2", "|i1", "|u1"})
 MAX_PAYLOAD_BYTES = 64 << 20

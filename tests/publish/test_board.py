@@ -74,6 +74,14 @@ def test_a_new_series_wipes_the_numbers_of_the_one_before(board, results, other_
     assert facts["age_s"] is None
 
 
+def test_what_the_start_warned_of_stays_until_the_next_series(board, results, other_results):
+    for event in (results.event("joined", "header says 40 keV, PONI 35 keV"), results.event("ready")):
+        board.update(event)
+    assert board.latest()["warning"] == "The start of the series was missed. header says 40 keV, PONI 35 keV"
+    board.update(other_results.event())
+    assert board.latest()["warning"] == ""
+
+
 def test_an_ended_series_keeps_its_numbers(board, results):
     for result in (results.event(), results.snapshot(412), results.event("end", "end"), results.status("waiting")):
         board.update(result)

@@ -28,10 +28,11 @@ def test_measuring_tells_the_frame_and_how_uneven_its_rings_are(results, event):
         ("timeout", " No end message came: it was closed after silence."),
         ("complete", " No end message came: all frames it announced were seen."),
         ("shutdown", " It was cut short: the daemon stopped."),
+        ("abandoned", " It was cut short: a new series began."),
     ],
 )
 def test_done_tells_how_it_ended(results, reason, tail):
-    event = results.event("end", reason)
+    event = results.event("abandoned" if reason == "abandoned" else "end", reason)
     assert word(event, results.status("waiting")) == "DONE"
     said = sentence(event, None, results.snapshot(1), {"accumulated": 0.2})
     assert said == f"Series 17 is over after 1 frame: the summed rings are uneven by 20 %.{tail}"

@@ -37,6 +37,7 @@ class Board:
         self._ended: Counter[str] = Counter()
         self._data_s: float | None = None
         self._status_s: float | None = None
+        self._warning = ""
         self.event: SeriesEvent | None = None
         self.rows: FrameRows | None = None
         self.snapshot: Snapshot | None = None
@@ -87,13 +88,14 @@ class Board:
     def latest(self) -> dict[str, Any]:
         """Everything the page says, flat: names of numbers are ``<source>_<measure>``."""
         with self._lock:
-            event, snapshot, status = self.event, self.snapshot, self.status
+            event, snapshot, status, warning = self.event, self.snapshot, self.status, self._warning
             numbers = self.spottiness()
             ages = {"age_s": self._age_s(self._data_s), "status_age_s": self._age_s(self._status_s)}
         shown = measure(numbers)
         return {
             "word": word(event, status),
             "sentence": sentence(event, status, snapshot, {name: of[shown] for name, of in numbers.items()}),
+            "warning": warning,
             "measure": shown,
             **_origin(event),
             **{f"{source}_{name}": value for source, of in numbers.items() for name, value in of.items()},
@@ -119,6 +121,9 @@ class Board:
         if self.event is not None and self.event.origin.unique_id != event.origin.unique_id:
             self._ended += self._series_fates()
             self.rows = self.snapshot = self._data_s = None
+        if event.event in {"start", "joined"}:
+            late = "The start of the series was missed." if event.event == "joined" else ""
+            self._warning = f"{late} {event.reason}".strip()
         self.event = event
 
     def _series_fates(self) -> Counter[str]:

@@ -24,9 +24,9 @@ def word(event: SeriesEvent | None, status: Status | None) -> Word:
         return "CHECK SETUP"
     if event is None:
         return "WAITING"
-    if event.event == "abandoned":
+    if _refused(event):
         return "CHECK SETUP"
-    return "DONE" if event.event == "end" else "MEASURING"
+    return "DONE" if _over(event) else "MEASURING"
 
 
 def sentence(
@@ -40,19 +40,28 @@ def sentence(
         return _closed(status.reason or "The daemon reports an error")
     if event is None:
         return "Waiting for the detector to start a series."
-    if event.event == "abandoned":
+    if _refused(event):
         return _closed(f"Series {event.origin.series} was abandoned: {event.reason or 'no reason was given'}")
     if snapshot is None or snapshot.n_frames == 0:
         return _without_frames(event)
     frames = _plural(snapshot.n_frames)
-    if event.event == "end":
+    if _over(event):
         end = _ENDS.get(event.reason, "")
         return f"Series {event.origin.series} is over after {frames}: {_unevenness(numbers)}.{end}"
     return f"Frame {snapshot.n_frames}: {_unevenness(numbers)}. Photon noise is part of it."
 
 
+def _over(event: SeriesEvent) -> bool:
+    return event.event in {"end", "abandoned"}
+
+
+def _refused(event: SeriesEvent) -> bool:
+    """Abandoned because it could not be reduced, not because the next one began."""
+    return event.event == "abandoned" and event.reason not in _ENDS
+
+
 def _without_frames(event: SeriesEvent) -> str:
-    if event.event == "end":
+    if _over(event):
         return f"Series {event.origin.series} is over; it had no frame that could be reduced."
     return f"Series {event.origin.series} has started; its first frame is still to come."
 

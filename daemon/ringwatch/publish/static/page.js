@@ -94,6 +94,7 @@ function classText() {
 
 function chips() {
   const list = [];
+  if (facts.warning) list.push({ text: facts.warning, bad: true, title: "", long: true });
   if (facts.problem && facts.problem !== facts.sentence) list.push({ text: facts.problem, bad: true, title: "", long: true });
   for (const [fate, always] of [["missing", true], ["skipped", true], ["malformed", true], ["excluded", false]]) {
     const count = facts[fate];

@@ -1,0 +1,175 @@
+"""What a daemon publishes, for a person or a script: messages in, a live table, plain lines or JSON lines out."""
+
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import Any, TextIO
+
+import numpy as np
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from ringwatch.client import subscribe
+from ringwatch.wire import to_json
+
+Message = Mapping[str, Any]
+
+SPARKS = "▁▂▃▄▅▆▇█"
+_SPARKLINE_FRAMES = 60
+_QUIET_S = 5.0
+"""The status comes every 2 s: after this the daemon is away or stuck."""
+_MEASURES = ("spottiness", "spottiness_weighted", "spottiness_rings")
+_FATES = ("late", "foreign", "duplicate", "malformed", "skipped", "excluded", "missing")
+_LINE_TOPICS = ("series", "snapshot", "status")
+
+
+def watch(endpoint: str, as_json: bool, out: TextIO) -> None:
+    """Show what is published at ``endpoint`` until Ctrl-C.
+
+    Parameters
+    ----------
+    endpoint
+        The daemon's ``publish.zmq.bind``.
+    as_json
+        One JSON object a line, arrays as lists: every message, nothing left out.
+    out
+        Where to write: a terminal gets a live table, anything else plain lines.
+    """
+    with suppress(KeyboardInterrupt):
+        if as_json:
+            _write_lines(map(to_json, subscribe(endpoint)), out)
+        elif out.isatty():
+            _show_table(endpoint, out)
+        else:
+            _write_lines(filter(None, map(plain_line, subscribe(endpoint, _LINE_TOPICS))), out)
+
+
+def plain_line(message: Message) -> str:
+    """One message as one line; empty if there is nothing to say."""
+    if message["type"] == "series":
+        said = f"series {message['series']} ({message['sample']}): {message['event']} {message['reason']}"
+        return printable(said).rstrip()
+    if message["type"] == "snapshot":
+        return f"series {message['series']} frame {message['n_frames']}: {_numbers_text(message)}{_losses(message)}"
+    if message["type"] == "status" and message["state"] != "measuring":
+        return printable(f"{message['state']} {message['reason']}").rstrip()
+    return ""
+
+
+def printable(text: str) -> str:
+    """Without control characters: names come from the detector, and must not steer the terminal."""
+    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
+
+
+def sparkline(values: Iterable[float]) -> str:
+    """Values as a row of blocks, the lowest and the highest filling the range; a gap for NaN."""
+    row = np.fromiter(values, float)
+    finite = row[np.isfinite(row)]
+    if not finite.size:
+        return ""
+    low, span = finite.min(), np.ptp(finite)
+    heights = (row - low) / span * (len(SPARKS) - 1) if span else row * 0
+    return "".join(SPARKS[round(height)] if np.isfinite(height) else " " for height in heights)
+
+
+class Dashboard:
+    """The newest messages as a table for rich, which asks for it from its own thread whenever it draws."""
+
+    def __init__(self, endpoint: str) -> None:
+        self._endpoint = endpoint
+        self._newest: dict[str, Message] = {}
+        self._spottiness: list[float] = []
+        self._heard_s = time.monotonic()
+
+    def take(self, message: Message) -> None:
+        """Take note of a message."""
+        self._heard_s = time.monotonic()
+        if message["type"] == "series" and message["unique_id"] != self._newest.get("series", {}).get("unique_id"):
+            self._newest.pop("snapshot", None)
+            self._spottiness = []
+        if message["type"] == "frames":
+            self._spottiness = [*self._spottiness, *message["spottiness"].tolist()][-_SPARKLINE_FRAMES:]
+        self._newest[message["type"]] = message
+
+    def __rich__(self) -> Group:
+        return Group(self._head(), self._table(), self._foot())
+
+    def _head(self) -> Text:
+        series, status = self._newest.get("series"), self._newest.get("status", {})
+        text = Text(str(status.get("state", "waiting")).upper(), style="bold")
+        if series is not None:
+            text.append(f"  sample {printable(series['sample'])}  series {series['series']}  {_progress(self._newest)}")
+        silent_s = time.monotonic() - self._heard_s
+        if silent_s > _QUIET_S:
+            text.append(f"  nothing from {self._endpoint} for {silent_s:.0f} s", style="bold red")
+        return text
+
+    def _table(self) -> Table:
+        table = Table(box=None, pad_edge=False)
+        table.add_column("spottiness", style="dim")
+        for title in ("all bins", "by intensity", "well-measured bins"):
+            table.add_column(title, justify="right")
+        for name, numbers in _sources(self._newest):
+            table.add_row(name, *(_number(numbers[measure]) for measure in _MEASURES))
+        return table
+
+    def _foot(self) -> Text:
+        status, snapshot = self._newest.get("status"), self._newest.get("snapshot")
+        text = Text(f"last frames  {sparkline(self._spottiness)}\n")
+        if status is not None:
+            backlog = status["backlog_bytes"] / 1e6
+            text.append(f"{status['fps']:.1f} frames/s  lag {status['lag_s']:.2f} s  backlog {backlog:.1f} MB\n")
+        if snapshot is not None:
+            for fate in _FATES:
+                text.append(f"{fate} {snapshot[fate]}  ", style="bold red" if snapshot[fate] else "dim")
+        return text
+
+
+def _show_table(endpoint: str, out: TextIO) -> None:
+    dashboard = Dashboard(endpoint)
+    with Live(dashboard, console=Console(file=out), refresh_per_second=4):
+        for message in subscribe(endpoint, ("series", "frames", "snapshot", "status")):
+            dashboard.take(message)
+
+
+def _write_lines(lines: Iterable[str], out: TextIO) -> None:
+    for line in lines:
+        out.write(line + "\n")
+        out.flush()
+
+
+def _progress(newest: Mapping[str, Message]) -> str:
+    snapshot = newest.get("snapshot")
+    if snapshot is None:
+        return "no frame yet"
+    expected = snapshot["frames_expected"]
+    return f"frame {snapshot['n_frames']}" + (f" of {expected}" if expected else "")
+
+
+def _sources(newest: Mapping[str, Message]) -> list[tuple[str, Message]]:
+    sources: list[tuple[str, Message]] = []
+    snapshot, frames = newest.get("snapshot"), newest.get("frames")
+    if snapshot is not None and snapshot["accumulated"] is not None:
+        accumulated = snapshot["accumulated"]
+        sources += [("summed image", accumulated), ("averaged image", accumulated["averaged"])]
+    if frames is not None and len(frames["frame"]):
+        sources.append(("last frame", {measure: float(frames[measure][-1]) for measure in _MEASURES}))
+    if snapshot is not None:
+        sources.append(("union (never decides)", snapshot["union"]))
+    return sources
+
+
+def _numbers_text(snapshot: Message) -> str:
+    parts = [f"{name} {_number(numbers['spottiness'])}" for name, numbers in _sources({"snapshot": snapshot})]
+    return ", ".join(parts)
+
+
+def _losses(snapshot: Message) -> str:
+    losses = [f"{fate} {snapshot[fate]}" for fate in _FATES if snapshot[fate]]
+    return f"; {', '.join(losses)}" if losses else ""
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None or not np.isfinite(value) else f"{value:.4f}"
