@@ -5,9 +5,10 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyopencl as cl
 import pytest
 
-from ringwatch_gpu import loader
+from ringwatch_gpu import devices, loader
 
 loader.platforms()  # before a test imports pyFAI: the first to ask decides which OpenCL runtimes the process has
 
@@ -21,6 +22,24 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("no recorded data: ../shared/data is absent")
     return folder
+
+
+USABLE = [info for info in devices.list_devices() if info.usable]
+
+
+def _short_name(info: devices.DeviceInfo | None) -> str:
+    if info is None:
+        return "no-device"
+    platform = info.platform.replace("Portable Computing Language", "PoCL").replace("(R)", "")
+    return f"{platform.split()[0].lower()}-{info.kind}"
+
+
+@pytest.fixture(scope="session", params=USABLE or [None], ids=_short_name)
+def device(request: pytest.FixtureRequest) -> cl.Device:
+    """Each usable OpenCL device of the machine in turn."""
+    if request.param is None:
+        pytest.skip(f"no usable OpenCL device. {devices.advice()}")
+    return request.param.device
 
 
 class FakeClock:

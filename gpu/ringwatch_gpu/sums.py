@@ -17,6 +17,9 @@ from .errors import DigestMismatch
 from .exact import Integers, Words
 
 ROWS = ("signal", "signal_sq", "norm_signal", "norm", "norm_sq", "count")
+_PLAIN_ROWS = ("signal", "norm", "norm_sq", "count")
+_CANCELLED = 1e-7
+"""A variance below this share of the sum of squares has lost half of its digits to cancellation."""
 
 
 @dataclass(frozen=True)
@@ -152,30 +155,38 @@ class RingSums:
 
     @cached_property
     def profile(self) -> RingProfile:
-        """Correctly rounded profile: the variance is taken in integers, so nothing cancels.
-
-        variance = (T G1^2 - 2 V H G1 + V^2 G2) / G1^2.
-        """
-        V, T, H, G1, G2, n = (exact.to_integers(row) for row in self.words)
-        square = G1 * G1
-        numerator = T * square - 2 * V * H * G1 + V * V * G2
-        variance = np.array([a / b if b else 0.0 for a, b in zip(numerator, square, strict=True)])
+        """The profile, its variance correctly rounded."""
+        signal, norm, norm_sq, count = (self.row(name).astype(np.float64) for name in _PLAIN_ROWS)
         q = self.norm_quantum
-        as_float = [x.astype(np.float64) for x in (V, G1, G2, n)]
-        return RingProfile.of(as_float[0], variance, as_float[1] * q, as_float[2] * q * q, as_float[3])
+        return RingProfile.of(signal, exact_variance(self.words), norm * q, norm_sq * q * q, count)
 
     def _require_same(self, other: "RingSums") -> None:
         if self.digest != other.digest:
             raise DigestMismatch(self.digest, other.digest)
 
 
-def frame_profiles(frames: FrameSums, static: StaticSums, norm_quantum: float) -> RingProfile:
-    """Profiles of every frame of a batch in float64, arrays of shape (frames, bins).
+def exact_variance(rows: Words) -> NDArray[np.float64]:
+    """Variance of bins from their six sums (6, bins, 2), correctly rounded: in integers nothing cancels.
 
-    variance = T - 2 m H + m^2 G2 with m = V / G1: what cancels is 4 counts^2 / variance times 1e-16 (science of one
-    frame: below 1e-9), so the integers are needed only for unions.
+    With V, T, H, G1, G2 the rows but the last: variance = (T G1^2 - 2 V H G1 + V^2 G2) / G1^2; 0 where G1 is.
     """
-    V, T, H, G1, G2, n = np.moveaxis(exact.to_float(frames.rows(static)), 1, 0)
+    V, T, H, G1, G2 = (exact.to_integers(row) for row in rows[:5])
+    square = G1 * G1
+    numerator = T * square - 2 * V * H * G1 + V * V * G2
+    return np.array([a / b if b else 0.0 for a, b in zip(numerator, square, strict=True)])
+
+
+def frame_profiles(frames: FrameSums, static: StaticSums, norm_quantum: float) -> RingProfile:
+    """Profiles of every frame of a batch, arrays of shape (frames, bins).
+
+    variance = T - 2 m H + m^2 G2 with m = V / G1, in float64: what cancels costs 4 T / variance times 1e-16. The few
+    bins where that could matter (pixels almost equal) are taken in integers.
+    """
+    rows = frames.rows(static)
+    V, T, H, G1, G2, n = np.moveaxis(exact.to_float(rows), 1, 0)
     mean = V / np.where(G1 > 0, G1, 1.0)
     variance = np.maximum(T - 2 * mean * H + mean * mean * G2, 0.0)
+    cancelled = variance < _CANCELLED * T
+    if cancelled.any():
+        variance[cancelled] = exact_variance(np.moveaxis(np.moveaxis(rows, 1, 2)[cancelled], 1, 0))
     return RingProfile.of(V, variance, G1 * norm_quantum, G2 * norm_quantum**2, n)

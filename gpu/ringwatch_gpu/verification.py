@@ -77,6 +77,7 @@ class Verification:
         polarization: float | None = 0.99,
     ) -> None:
         self._geometry, self._batch = geometry, BatchIntegrator(geometry, dtype, device)
+        self._mask = geometry.mask
         self._arguments: dict[str, object] = {
             "npt": geometry.bins,
             "unit": geometry.unit,
@@ -95,6 +96,10 @@ class Verification:
             for quantity, difference in self._differences(frame, validity).items():
                 largest[quantity] = max(largest[quantity], difference)
         return [Comparison(*key, 1e6 * largest[key], 1e6 * tolerance) for key, tolerance in TOLERANCES.items()]
+
+    def cython_engine(self, frame: NDArray[np.generic]) -> object:
+        """One frame through pyFAI's Cython CSR engine with the azimuthal error model, as its users call it."""
+        return self._integrator.integrate1d_ng(frame, mask=self._mask, method=_FAST, dummy=-1, **self._arguments)
 
     def _differences(self, frame: NDArray[np.integer], validity: Validity) -> dict[tuple[str, str], float]:
         invalid = self._geometry.mask | validity.invalid(frame)
@@ -122,7 +127,8 @@ class Verification:
         used, bins = ~invalid.ravel(), self._geometry.bins
         index, s = self._geometry.bin_table[used], frame.ravel()[used].astype(np.float64)
         g = self._geometry.norm_q[used] * self._geometry.norm_quantum
-        signal, norm, norm_sq, count = (float_bincount(index, x, bins) for x in (s, g, g * g, np.ones_like(s)))
+        columns: tuple[NDArray[np.float64], ...] = (s, g, g * g, np.ones_like(s))
+        signal, norm, norm_sq, count = (float_bincount(index, x, bins) for x in columns)
         mean = signal / np.where(norm > 0, norm, 1)
         return RingProfile.of(signal, float_bincount(index, (s - g * mean[index]) ** 2, bins), norm, norm_sq, count)
 

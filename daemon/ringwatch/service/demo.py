@@ -63,7 +63,7 @@ def _config(endpoint: str, poni: Path, page: str, folder: Path) -> Config:
             "stream": {"endpoint": endpoint},
             "geometry": {"poni": str(poni)},
             "publish": {
-                "zmq": {"bind": "tcp://127.0.0.1:*"},
+                "zmq": {"bind": "tcp://127.0.0.1:0"},
                 "hdf5": {"root": str(folder), "name": "demo_{series:06d}"},
             },
             "web": {"bind": page},

@@ -1,0 +1,129 @@
+"""This machine against pyFAI on the same frames: pairs of measurements in turn, ratios of pairs, medians."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from statistics import median
+
+import numpy as np
+import pyopencl as cl
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from ringwatch.stream.powder import TUTORIAL
+from ringwatch.stream.simulator import DEFAULT_SEED, Simulator
+from ringwatch_gpu import devices
+from ringwatch_gpu.batch import BatchIntegrator
+from ringwatch_gpu.geometry import Geometry
+from ringwatch_gpu.spottiness import spottiness
+from ringwatch_gpu.sums import RingSums, frame_profiles
+from ringwatch_gpu.tables import BATCH
+from ringwatch_gpu.validity import Validity
+from ringwatch_gpu.verification import Verification
+
+PAIRS = 24
+BINS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One device: times a frame in ms (wall clock), and how often ours goes into pyFAI's; medians over the pairs."""
+
+    device: str
+    pixels: str
+    pyfai_ms: float
+    ours_ms: float
+    ours_core_ms: float
+    ratio: float
+    evaluation_ms: float
+
+    def as_dict(self) -> dict[str, str | float]:
+        """The fields by name."""
+        return asdict(self)
+
+
+def bench(pairs: int = PAIRS) -> list[Row]:
+    """Measure every usable OpenCL device.
+
+    Ours is integration with everything on: six sums, lost pixels, summed image, profiles and spottiness of each frame,
+    union. pyFAI's is its Cython CSR engine with the azimuthal error model, warm, intensity and errors only.
+
+    Raises
+    ------
+    NoDevice
+    """
+    devices.choose()
+    frames = _frames(TUTORIAL.dtype)
+    geometry = Geometry.from_poni(TUTORIAL.poni(), bins=BINS)
+    usable = (info for info in devices.list_devices() if info.usable)
+    return [row for info in usable for row in _measure(info, geometry, frames, pairs)]
+
+
+def _frames(dtype: np.dtype[np.generic]) -> NDArray[np.generic]:
+    simulator = Simulator(TUTORIAL, DEFAULT_SEED)
+    return np.stack([simulator.frame() for _ in range(BATCH)]).astype(dtype)
+
+
+def _measure(info: devices.DeviceInfo, geometry: Geometry, frames: NDArray[np.generic], pairs: int) -> Iterator[Row]:
+    for dtype in (np.dtype(np.uint32), np.dtype(np.uint16)):
+        theirs = _pyfai(geometry, frames[0].astype(dtype), info.device)
+        ours, evaluate = _ours(geometry, frames.astype(dtype), info.device)
+        for warm_up in (theirs, ours, evaluate):
+            _timed(warm_up)
+        times = [(_timed(theirs), _timed(ours)) for _ in range(pairs)]
+        yield Row(
+            str(info),
+            str(dtype),
+            pyfai_ms=1e3 * median(t.wall_s for t, _ in times),
+            ours_ms=1e3 * median(o.wall_s for _, o in times) / BATCH,
+            ours_core_ms=1e3 * median(o.cpu_s for _, o in times) / BATCH,
+            ratio=median(t.wall_s / (o.wall_s / BATCH) for t, o in times),
+            evaluation_ms=1e3 * median(_timed(evaluate).wall_s for _ in range(5)),
+        )
+
+
+def _pyfai(geometry: Geometry, frame: NDArray[np.generic], device: cl.Device) -> Callable[[], object]:
+    verification = Verification(geometry, frame.dtype, device)
+    return lambda: verification.cython_engine(frame)
+
+
+def _ours(
+    geometry: Geometry, frames: NDArray[np.generic], device: cl.Device
+) -> tuple[Callable[[], object], Callable[[], object]]:
+    batch, validity = BatchIntegrator(geometry, frames.dtype, device), Validity.of(frames.dtype)
+    batch.slots[:] = frames
+    union = RingSums.zero(geometry.bins, geometry.digest, geometry.norm_quantum)
+
+    def integrate() -> None:
+        nonlocal union
+        sums = batch.integrate(BATCH, validity)
+        spottiness(frame_profiles(sums, batch.static, geometry.norm_quantum), geometry.azimuth_fraction)
+        union = union.plus_frames(sums, batch.static)
+
+    return integrate, lambda: batch.evaluate_image(union.n_frames)
+
+
+@dataclass(frozen=True, slots=True)
+class _Duration:
+    wall_s: float
+    cpu_s: float
+
+
+def _timed(action: Callable[[], object]) -> _Duration:
+    wall_s, cpu_s = time.perf_counter(), time.process_time()
+    action()
+    return _Duration(time.perf_counter() - wall_s, time.process_time() - cpu_s)
+
+
+def show(rows: list[Row], console: Console) -> None:
+    """Print the table."""
+    rows_, columns = TUTORIAL.shape
+    table = Table(
+        "device", "pixels", "pyFAI CSR", "ringwatch", "core time", "pyFAI / ringwatch", "summed image",
+        title=f"ms a frame of {rows_} x {columns} pixels, {BINS} bins",
+    )  # fmt: skip
+    for row in rows:
+        times = (f"{value:.2f}" for value in (row.pyfai_ms, row.ours_ms, row.ours_core_ms))
+        table.add_row(row.device, row.pixels, *times, f"{row.ratio:.1f}", f"{row.evaluation_ms:.1f}")
+    console.print(table)

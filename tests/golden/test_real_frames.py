@@ -1,0 +1,203 @@
+"""Recorded frames of real detectors: exact integers, two-pass float64, pyFAI; any order, partition, device and form."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cache
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pyopencl as cl
+import pytest
+
+from ringwatch.stream.decompress import decode_into
+from ringwatch.stream.frames_file import FramesFile
+from ringwatch_gpu import exact, reference
+from ringwatch_gpu.batch import BatchIntegrator, Form
+from ringwatch_gpu.exact import Words
+from ringwatch_gpu.geometry import Geometry
+from ringwatch_gpu.spottiness import spottiness
+from ringwatch_gpu.sums import RingProfile, RingSums, StaticSums, frame_profiles
+from ringwatch_gpu.tables import BATCH
+from ringwatch_gpu.validity import Validity
+from ringwatch_gpu.verification import Verification
+
+FILES = ("ge41rt_ceo2", "id11_dac", "pil1m_ceo2", "pil1m_fe3o4_map", "pil2m_ceo2_chess")
+TWO_PASS = 1e-7
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Frames (n, rows, columns) of one file, with the geometry of its PONI and its mask."""
+
+    frames: np.ndarray
+    geometry: Geometry
+    validity: Validity
+
+
+Load = Callable[[str], Recording]
+
+
+@pytest.fixture(scope="module")
+def recording(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Load:
+    cache_dir = tmp_path_factory.mktemp("geometry")
+
+    @cache
+    def load(name: str) -> Recording:
+        with FramesFile(shared_data / f"{name}.h5") as file:
+            geometry = Geometry.from_poni(shared_data / f"{name}.poni", file.shape, cache_dir=cache_dir)
+            assert file.pixel_mask is not None
+            frames = np.empty((file.n_frames, *file.shape), file.dtype)
+            for frame in file.frames():
+                decode_into(frame, frames[frame.frame])
+            return Recording(frames, geometry.masked(file.pixel_mask), Validity.of(file.dtype))
+
+    return load
+
+
+def batch_for(recording: Recording, device: cl.Device, form: Form | None = None) -> BatchIntegrator:
+    return BatchIntegrator(recording.geometry, recording.frames.dtype, device, form)
+
+
+def union(recording: Recording, batch: BatchIntegrator, order: Sequence[int], batch_size: int = BATCH) -> RingSums:
+    geometry = recording.geometry
+    sums = RingSums.zero(geometry.bins, geometry.digest, geometry.norm_quantum)
+    for first in range(0, len(order), batch_size):
+        part = order[first : first + batch_size]
+        batch.slots[: len(part)] = recording.frames[part]
+        sums = sums.plus_frames(batch.integrate(len(part), recording.validity), batch.static)
+    return sums
+
+
+def pooled_words(recording: Recording) -> Words:
+    """All six sums over all valid pixels of all frames, by the numpy specification."""
+    geometry = recording.geometry
+    static = StaticSums.of(geometry.bin_table, geometry.norm_q, geometry.bins)
+    total = np.zeros((6, geometry.bins, 2), np.uint64)
+    for frame in recording.frames.reshape(len(recording.frames), 1, -1):
+        sums = reference.integrate(frame, geometry.bin_table, geometry.norm_q, geometry.bins, recording.validity)
+        total = exact.add(total, sums.rows(static)[0])
+    return total
+
+
+def two_pass(recording: Recording) -> RingProfile:
+    """Means first, squared deviations second, in float64, all valid pixels of all frames pooled."""
+    geometry, bins = recording.geometry, recording.geometry.bins
+    flat = recording.frames.reshape(len(recording.frames), -1)
+    g_all = geometry.norm_q * geometry.norm_quantum
+    valid = [~(recording.validity.invalid(frame) | geometry.mask.ravel()) for frame in flat]
+
+    def total(of: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
+        parts = (
+            (geometry.bin_table[ok], frame[ok].astype(float), g_all[ok]) for frame, ok in zip(flat, valid, strict=True)
+        )
+        return sum((np.bincount(b, of(b, s, g), bins) for b, s, g in parts), np.zeros(bins))
+
+    signal, norm = total(lambda b, s, g: s), total(lambda b, s, g: g)
+    mean = signal / np.where(norm > 0, norm, 1)
+    return RingProfile.of(
+        signal,
+        total(lambda b, s, g: (s - g * mean[b]) ** 2),
+        norm,
+        total(lambda b, s, g: g * g),
+        total(lambda b, s, g: np.ones_like(s)),
+    )
+
+
+def assert_same_profile(found: RingProfile, expected: RingProfile, azimuth: np.ndarray) -> None:
+    for name in ("intensity", "std", "sem", "signal", "variance", "normalization", "norm_sq", "count"):
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=TWO_PASS, err_msg=name)
+    ours, theirs = spottiness(found, azimuth), spottiness(expected, azimuth)
+    for name in ("plain", "weighted", "rings"):
+        np.testing.assert_allclose(getattr(ours, name), getattr(theirs, name), rtol=TWO_PASS, err_msg=name)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_pyfai_and_two_pass_float64_agree(device: cl.Device, recording: Load, name: str) -> None:
+    data = recording(name)
+    comparison = Verification(data.geometry, data.frames.dtype, device).compare(data.frames[:2], data.validity)
+    assert all(item.agrees for item in comparison), comparison
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("form", get_args(Form))
+def test_sums_are_those_of_numpy_bit_for_bit(
+    device: cl.Device, recording: Load, pooled: Callable[[str], Words], name: str, form: Form
+) -> None:
+    data = recording(name)
+    sums = union(data, batch_for(data, device, form), range(len(data.frames)))
+    assert np.array_equal(sums.words, pooled(name))
+    assert sums.n_frames == len(data.frames)
+
+
+def test_any_order_any_batches_and_merged_halves_give_the_same_bits(
+    device: cl.Device, recording: Load, pooled: Callable[[str], Words]
+) -> None:
+    data = recording("id11_dac")
+    batch, order = batch_for(data, device), np.random.default_rng(3).permutation(len(data.frames))
+    shuffled = union(data, batch, order, batch_size=3)
+    halves = union(data, batch, order[:17], 5) + union(data, batch, order[17:], 1)
+    assert np.array_equal(shuffled.words, pooled("id11_dac"))
+    assert np.array_equal(halves.words, pooled("id11_dac"))
+
+
+def test_summed_image_holds_the_signal_and_norm_of_the_union(device: cl.Device, recording: Load) -> None:
+    data = recording("id11_dac")
+    batch = batch_for(data, device)
+    sums = union(data, batch, range(len(data.frames)))
+    image = batch.evaluate_image(len(data.frames))
+    assert np.array_equal(exact.words(image.signal), sums.words[0])
+    assert np.array_equal(image.norm, sums.words[3])
+
+
+def test_each_frame_equals_numpy_and_two_pass_float64(device: cl.Device, recording: Load) -> None:
+    data = recording("id11_dac")
+    geometry, batch = data.geometry, batch_for(data, device)
+    for first in range(0, len(data.frames), BATCH):
+        batch.slots[:] = data.frames[first : first + BATCH]
+        sums = batch.integrate(BATCH, data.validity)
+        profiles = frame_profiles(sums, batch.static, geometry.norm_quantum)
+        for slot in range(BATCH):
+            ok = ~(data.validity.invalid(data.frames[first + slot]) | geometry.mask)
+            assert sums.signal[slot].sum() == data.frames[first + slot][ok].sum(dtype=np.uint64)
+            assert profiles.count[slot].sum() == ok.sum()
+        for slot in (0, 5):
+            alone = replace(data, frames=data.frames[first + slot : first + slot + 1])
+            found = RingProfile(*(getattr(profiles, field.name)[slot] for field in fields(RingProfile)))
+            assert_same_profile(found, two_pass(alone), geometry.azimuth_fraction)
+
+
+def test_union_is_that_of_all_pixels_pooled(device: cl.Device, recording: Load) -> None:
+    data = recording("id11_dac")
+    sums = union(data, batch_for(data, device), range(len(data.frames)))
+    assert_same_profile(sums.profile, two_pass(data), data.geometry.azimuth_fraction)
+
+
+@pytest.mark.parametrize("form", get_args(Form))
+def test_pixels_lost_in_some_frames_leave_everything_exact(
+    device: cl.Device, two_per_cent_lost: tuple[Recording, Words, RingProfile], form: Form
+) -> None:
+    data, words, profile = two_per_cent_lost
+    batch = batch_for(data, device, form)
+    sums = union(data, batch, range(len(data.frames)))
+    assert np.array_equal(sums.words, words)
+    assert_same_profile(sums.profile, profile, data.geometry.azimuth_fraction)
+    image = batch.evaluate_image(len(data.frames))
+    assert np.array_equal(exact.words(image.signal), sums.words[0])
+    assert np.array_equal(image.norm, sums.words[3])
+
+
+@pytest.fixture(scope="module")
+def pooled(recording: Load) -> Callable[[str], Words]:
+    return cache(lambda name: pooled_words(recording(name)))
+
+
+@pytest.fixture(scope="module")
+def two_per_cent_lost(recording: Load) -> tuple[Recording, Words, RingProfile]:
+    """Another random set of pixels invalid in each frame, with what numpy makes of it."""
+    data, rng = recording("id11_dac"), np.random.default_rng(7)
+    frames = data.frames.copy()
+    for frame in frames:
+        frame.ravel()[rng.integers(0, frame.size, frame.size // 50)] = np.iinfo(frame.dtype).max
+    lossy = replace(data, frames=frames)
+    return lossy, pooled_words(lossy), two_pass(lossy)
