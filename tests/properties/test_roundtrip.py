@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
@@ -63,6 +63,7 @@ def frames(draw: Any, version: StreamVersion) -> Frame:
 
 
 @VERSIONS
+@settings(max_examples=40)
 @given(data=st.data())
 def test_start_comes_back(version: StreamVersion, data: st.DataObject) -> None:
     start = data.draw(starts(version))
@@ -75,6 +76,7 @@ def test_start_comes_back(version: StreamVersion, data: st.DataObject) -> None:
 
 
 @VERSIONS
+@settings(max_examples=40)
 @given(data=st.data())
 def test_frame_comes_back(version: StreamVersion, data: st.DataObject) -> None:
     frame = data.draw(frames(version))
@@ -83,6 +85,7 @@ def test_frame_comes_back(version: StreamVersion, data: st.DataObject) -> None:
 
 
 @VERSIONS
+@settings(max_examples=40)
 @given(series=series_ids, name=names)
 def test_end_comes_back(version: StreamVersion, series: int, name: str) -> None:
     end = SeriesEnd(series, name if version == "v2" else "")
@@ -90,6 +93,7 @@ def test_end_comes_back(version: StreamVersion, series: int, name: str) -> None:
 
 
 @VERSIONS
+@settings(max_examples=40)
 @given(
     pixels=st.sampled_from(list(PIXEL_TYPES.values())).flatmap(
         lambda dtype: npst.arrays(dtype, npst.array_shapes(min_dims=2, max_dims=2, max_side=90))
