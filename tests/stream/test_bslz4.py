@@ -31,6 +31,12 @@ def test_the_other_layouts_become_the_real_one(chunk: bytes) -> None:
     assert normalise(chunk, IMAGE.nbytes, 2) == CHUNK
 
 
+def test_a_chunk_without_header_may_begin_with_a_very_short_block() -> None:
+    chunk = bslz4(0 * IMAGE)
+    assert int.from_bytes(chunk[12:16], "big") < 256
+    assert normalise(chunk[12:], IMAGE.nbytes, 2) == chunk
+
+
 def test_other_block_sizes_are_kept() -> None:
     chunk = bslz4(IMAGE, block_bytes=2048)
     assert normalise(chunk, IMAGE.nbytes, 2) is chunk

@@ -64,9 +64,11 @@ class Line:
 
     def messages_until(self, kind: type[StreamMessage]) -> list[StreamMessage]:
         taken: list[StreamMessage] = []
+        deadline_s = SystemClock().monotonic_s() + 10.0
         while not (taken and isinstance(taken[-1], kind)):
             taken += self.queue.get_batch(8, 0.02)
             assert self.receiver.error is None
+            assert SystemClock().monotonic_s() < deadline_s
         return taken
 
     def close(self) -> None:

@@ -287,6 +287,12 @@ def test_frames_after_a_series_was_closed_are_late() -> None:
     assert played.fates() == Fates(received=2, late=1)
 
 
+def test_a_series_is_closed_when_its_end_came_not_when_its_last_frame_did() -> None:
+    played = Played().feed(start(1), frame(0)).feed(SeriesEnd(1), at_s=9.0).tick(10.0).feed(frame(1), at_s=12.0)
+    assert played.story == ["start 1", "0", "end 1 end"]
+    assert played.fates() == Fates(received=2, late=1)
+
+
 def test_long_after_a_series_was_closed_its_number_means_another() -> None:
     played = Played().feed(start(1), frame(0), SeriesEnd(1)).tick(1.0).feed(frame(0), at_s=100.0)
     assert played.story[-2:] == ["joined 1", "0"]

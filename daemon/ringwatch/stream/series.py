@@ -36,7 +36,6 @@ class _Series:
     frames: IntervalSet = field(default_factory=IntervalSet)
     kind: tuple[tuple[int, int], np.dtype[np.generic]] | None = None
     ended_s: float | None = None
-    reason: EndReason | None = None
 
     def owns(self, message: StreamMessage) -> bool:
         """Whether a message is of this series; v1 knows numbers only."""
@@ -125,10 +124,11 @@ class SeriesTable:
         series = self._open
         if series is None:
             return []
-        series.reason = "end" if series.ended_s is not None else reason
+        if series.ended_s is not None:
+            reason = "end"
         self._recent.append(series)
         self._open = None
-        return [*series.release(), SeriesEnd(series.series, series.unique_id, series.reason, series.missing())]
+        return [*series.release(), SeriesEnd(series.series, series.unique_id, reason, series.missing())]
 
     # ------------------------------------------------------------------------------------------------ the four kinds
 
@@ -209,9 +209,8 @@ class SeriesTable:
         return [*series.release(), replace(frame, unique_id=series.unique_id)]
 
     def _just_closed(self, frame: Frame, now_s: float) -> _Series | None:
-        """The series that a frame is too late for. One closed by silence is none: its frames join it anew."""
-        closed = (s for s in reversed(self._recent) if s.owns(frame) and s.reason != "timeout")
-        return next((s for s in closed if not s.is_silent(now_s)), None)
+        """The series that a frame is too late for; after a silence it is another one, or the same joined anew."""
+        return next((s for s in reversed(self._recent) if s.owns(frame) and not s.is_silent(now_s)), None)
 
 
 def _is_half(start: SeriesStart) -> bool:

@@ -18,9 +18,6 @@ from ringwatch.stream import fields
 from ringwatch.stream.decompress import decode_into
 from ringwatch.stream.fields import Fields
 
-MAX_DEPTH = 64
-"""Ours are 8 deep; the rest is for a user's data."""
-
 _TYPES = {
     64: "u1", 65: ">u2", 66: ">u4", 68: "u1", 69: "<u2", 70: "<u4",
     72: "i1", 73: ">i2", 74: ">i4", 77: "<i2", 78: "<i4",
@@ -85,7 +82,7 @@ def decode(message: bytes, received_s: float, channel: str = "threshold_1") -> S
 
 def _map(message: bytes) -> Fields:
     try:
-        said = cbor2.loads(message, semantic_decoders=_LEFT_ALONE, max_depth=MAX_DEPTH, strict_hashable_types=True)
+        said = cbor2.loads(message, semantic_decoders=_LEFT_ALONE, strict_hashable_types=True)
     except cbor2.CBORDecodeError as error:
         raise MalformedMessage("cbor", str(error)[:200]) from error
     if not isinstance(said, Mapping):
