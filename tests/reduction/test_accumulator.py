@@ -1,0 +1,166 @@
+"""One accumulation on every device: rows, union and summed image are numpy's; a device that fails is noticed."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyopencl as cl
+import pytest
+from numpy.typing import NDArray
+from tests.conftest import FakeClock
+from tests.kernels import synthetic
+
+from ringwatch.messages import FrameRows, Origin, Spottiness
+from ringwatch.reduction.accumulator import Accumulator
+from ringwatch_gpu.batch import BatchIntegrator
+from ringwatch_gpu.errors import DeviceError
+from ringwatch_gpu.geometry import Geometry
+from ringwatch_gpu.validity import Validity
+
+U2 = np.dtype(np.uint16)
+GEOMETRY = synthetic.geometry((43, 37), 9)
+USED = GEOMETRY.bin_table < GEOMETRY.bins
+NORM = GEOMETRY.norm_q * GEOMETRY.norm_quantum
+VALIDITY = Validity.of(U2)
+NUMBERS = np.arange(11)
+FRAMES = synthetic.frames(len(NUMBERS), GEOMETRY.shape, U2, 300, invalid=0.1)
+FRAMES[:, 5, 7] = 65535  # never valid
+FLAT = FRAMES.reshape(len(NUMBERS), -1)
+VALID = ~VALIDITY.invalid(FLAT)
+SUM = np.where(VALID, FLAT, 0).sum(0)
+TIMES_VALID = VALID.sum(0)
+ORIGIN = Origin(1, "A", "CeO2", 1, GEOMETRY.digest)
+
+# Float64 sums in different orders; a frame's variance is the difference of sums some ten times larger than itself.
+RTOL = 1e-11
+
+
+@pytest.fixture(scope="module")
+def integrator(device: cl.Device) -> BatchIntegrator:
+    return BatchIntegrator(GEOMETRY, U2, device)
+
+
+@pytest.fixture
+def accumulator(integrator: BatchIntegrator, clock: FakeClock) -> Accumulator:
+    return Accumulator(ORIGIN, integrator, VALIDITY, clock)
+
+
+def add(accumulator: Accumulator, numbers: NDArray[np.int64]) -> FrameRows:
+    accumulator.integrator.slots[: len(numbers)] = FRAMES[numbers]
+    return accumulator.add(numbers)
+
+
+def add_all(accumulator: Accumulator) -> None:
+    add(accumulator, NUMBERS[:8])
+    add(accumulator, NUMBERS[8:])
+
+
+def by_hand(signal: NDArray[Any], norm: NDArray[Any], valid: NDArray[np.bool_]) -> tuple[float, float]:
+    """Spottiness and weighted spottiness of pixels (..., pixels), in two passes over those of each bin."""
+    intensity, relative = [], []
+    for number in range(GEOMETRY.bins):
+        inside = valid & (GEOMETRY.bin_table == number)
+        s, g = signal[inside].astype(float), np.broadcast_to(norm, inside.shape)[inside]
+        intensity.append(s.sum() / max(g.sum(), 1e-9))
+        relative.append(((s - g * intensity[-1]) ** 2).sum() / max(1.0, s.sum()) ** 2)
+    return float(np.sqrt(np.mean(relative))), float(np.sqrt(np.average(relative, weights=intensity)))
+
+
+def numbers_of(found: Spottiness) -> tuple[float, float]:
+    return found.spottiness, found.spottiness_weighted
+
+
+def test_rows_say_how_each_frame_looks(accumulator: Accumulator, clock: FakeClock) -> None:
+    rows = add(accumulator, NUMBERS[3:8])
+    assert (rows.origin, rows.time_ns, list(rows.frame)) == (ORIGIN, clock.time_ns(), [3, 4, 5, 6, 7])
+    for row, number in enumerate(rows.frame):
+        expected = by_hand(FLAT[number], NORM, VALID[number])
+        assert (rows.spottiness[row], rows.spottiness_weighted[row]) == pytest.approx(expected, rel=RTOL)
+        assert rows.total_signal[row] == FLAT[number][USED & VALID[number]].sum()
+        assert rows.masked_pixels[row] == GEOMETRY.pixels - (USED & VALID[number]).sum()
+
+
+def test_the_union_is_that_of_all_pixels_of_all_frames(accumulator: Accumulator) -> None:
+    add_all(accumulator)
+    assert accumulator.n_frames == 11
+    assert sum(accumulator.union.row("signal")) == SUM[USED].sum()
+    assert sum(accumulator.union.row("count")) == TIMES_VALID[USED].sum()
+    assert numbers_of(accumulator.union_spottiness()) == pytest.approx(by_hand(FLAT, NORM, VALID), rel=RTOL)
+
+
+def test_accumulated_are_the_statistics_of_the_summed_and_the_averaged_image(accumulator: Accumulator) -> None:
+    add_all(accumulator)
+    assert accumulator.accumulated is None
+    accumulator.evaluate()
+    found, ever = accumulator.accumulated, TIMES_VALID > 0
+    assert found is not None
+    assert found.n_frames == 11
+    assert numbers_of(found.spottiness) == pytest.approx(by_hand(SUM, NORM * TIMES_VALID, ever), rel=RTOL)
+    average = SUM / np.maximum(TIMES_VALID, 1)
+    assert numbers_of(found.averaged) == pytest.approx(by_hand(average, NORM, ever), rel=RTOL)
+
+
+def test_profiles_are_told_with_the_number_of_frames_behind_them(accumulator: Accumulator) -> None:
+    add(accumulator, NUMBERS[:8])
+    assert [(p.source, p.n_frames) for p in accumulator.profiles()] == [("union", 8)]
+    accumulator.evaluate()
+    add(accumulator, NUMBERS[8:])
+    union, accumulated = accumulator.profiles()
+    assert (union.n_frames, accumulated.source, accumulated.n_frames) == (11, "accumulated", 8)
+    assert union.count.sum() == TIMES_VALID[USED].sum()
+    assert accumulated.count.sum() == (USED & VALID[:8].any(0)).sum()
+    assert np.array_equal(union.radial, GEOMETRY.radial)
+
+
+def test_a_new_accumulation_begins_with_nothing(accumulator: Accumulator, clock: FakeClock) -> None:
+    add_all(accumulator)
+    second = Accumulator(ORIGIN, accumulator.integrator, VALIDITY, clock)
+    add(second, NUMBERS[:1])
+    second.evaluate()
+    assert second.n_frames == 1
+    assert np.array_equal(second.integrator.read_image()[0].ravel(), np.where(USED & VALID[0], FLAT[0], 0))
+
+
+@pytest.mark.parametrize("word", ["low", "high", "lost"])
+def test_a_summed_image_that_is_not_the_union_is_a_device_error(accumulator: Accumulator, word: str) -> None:
+    add_all(accumulator)
+    pixel = np.flatnonzero(USED)[17]
+    integrator = accumulator.integrator
+    buffer, content = getattr(integrator._image, word), np.empty(GEOMETRY.pixels, np.uint32)
+    cl.enqueue_copy(integrator._queue, content, buffer)
+    content[pixel] ^= 1
+    cl.enqueue_copy(integrator._queue, buffer, content)
+    with pytest.raises(DeviceError, match=r"self-test failed on .* after 11 frames"):
+        accumulator.evaluate()
+    assert accumulator.accumulated is None
+
+
+@pytest.mark.parametrize(
+    ("contrast", "expected"), [(0, "smooth"), (199, "smooth"), (201, "mild"), (999, "mild"), (1001, "strong")]
+)
+def test_classes_of_spottiness(device: cl.Device, clock: FakeClock, contrast: int, expected: str) -> None:
+    """One ring of 100 equal pixels, of which every tenth differs from the others by ``contrast``."""
+    accumulator = Accumulator(ORIGIN, BatchIntegrator(one_ring(), U2, device), VALIDITY, clock)
+    accumulator.integrator.slots[0] = 100
+    accumulator.integrator.slots[0].reshape(-1)[::10] += np.uint16(contrast)
+    accumulator.add(NUMBERS[:1])
+    found = accumulator.union_spottiness()
+    mean = 100 + contrast / 10
+    assert found.spottiness == pytest.approx(np.sqrt(9 * contrast**2) / (100 * mean), rel=1e-9)
+    assert (found.spottiness_class, found.class_reason) == (expected, None)
+
+
+def test_bins_that_are_no_pixel_wide_have_no_class(device: cl.Device, clock: FakeClock) -> None:
+    geometry = replace(one_ring(), pixel_bins=False)
+    accumulator = Accumulator(ORIGIN, BatchIntegrator(geometry, U2, device), VALIDITY, clock)
+    accumulator.integrator.slots[0] = 100
+    accumulator.add(NUMBERS[:1])
+    found = accumulator.union_spottiness()
+    assert found.spottiness_class is None
+    assert "one pixel" in (found.class_reason or "")
+
+
+def one_ring() -> Geometry:
+    """All pixels in one bin, all norms alike."""
+    geometry = synthetic.geometry((10, 10), 1, masked=0)
+    return replace(geometry, norm_q=np.full(geometry.pixels, 1 << 30, np.uint32))

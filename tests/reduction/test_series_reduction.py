@@ -1,0 +1,118 @@
+"""One series on every device: what is published when, and what becomes of every frame."""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import TypeVar
+
+import numpy as np
+import pyopencl as cl
+import pytest
+from tests.conftest import FakeClock
+from tests.kernels import synthetic
+
+from ringwatch.messages import Frame, FrameRows, Result, SeriesEnd, SeriesEvent, SeriesResult, SeriesStart, Snapshot
+from ringwatch.reduction.series import ReductionSettings, SeriesReduction
+from ringwatch.reduction.slots import SlotFiller
+from ringwatch.stream.decompress import decode_into
+from ringwatch_gpu.batch import BatchIntegrator
+from ringwatch_gpu.geometry import Geometry
+
+T = TypeVar("T")
+
+U2 = np.dtype(np.uint16)
+SHAPE = (12, 9)
+GEOMETRY = synthetic.geometry(SHAPE, 4)
+GAPS = GEOMETRY.mask
+
+
+@pytest.fixture(scope="module")
+def integrator(device: cl.Device) -> BatchIntegrator:
+    return BatchIntegrator(GEOMETRY, U2, device)
+
+
+class Played:
+    """A series, and everything that was published."""
+
+    def __init__(self, integrator: BatchIntegrator, filler: SlotFiller, clock: FakeClock) -> None:
+        self.start, self.settings = SeriesStart(1, "A", shape=SHAPE, dtype=U2), ReductionSettings(interval_s=1.0)
+        self.published: list[Result] = []
+        publish = self.published.append
+
+        def given(geometry: Geometry, dtype: np.dtype[np.generic]) -> BatchIntegrator:
+            assert (geometry, dtype) == (GEOMETRY, U2)
+            return integrator
+
+        self.series = SeriesReduction(self.start, GEOMETRY, GAPS, given, filler, self.settings, publish, clock)
+
+    def kinds(self) -> list[str]:
+        """What was published since the last look."""
+        kinds = [r.event if isinstance(r, SeriesEvent) else type(r).__name__ for r in self.published]
+        self.published.clear()
+        return kinds
+
+    def last(self, kind: type[T]) -> T:
+        """The last result of a kind."""
+        return next(result for result in reversed(self.published) if isinstance(result, kind))
+
+
+@pytest.fixture
+def played(integrator: BatchIntegrator, clock: FakeClock) -> Iterator[Played]:
+    filler = SlotFiller(decode_into, threads=2)
+    yield Played(integrator, filler, clock)
+    filler.close()
+
+
+def frame(number: int, value: int = 5, in_gaps: int = 5, cut_bytes: int = 0) -> Frame:
+    pixels = np.where(GAPS, in_gaps, value).astype(U2)
+    return Frame(1, number, SHAPE, U2, "none", pixels.tobytes()[: pixels.nbytes - cut_bytes], "A")
+
+
+def test_a_malformed_frame_is_not_reduced(played: Played) -> None:
+    assert played.series.reduce([frame(0), frame(1, cut_bytes=1), frame(2)]) == 2
+    assert (played.series.n_frames, played.last(FrameRows).frame.tolist()) == (2, [0, 2])
+    assert (played.start.fates.reduced, played.start.fates.malformed) == (2, Counter(size=1))
+    assert played.series.reduce([frame(3, cut_bytes=1)]) == 0
+    assert (played.start.fates.reduced, played.start.fates.malformed) == (2, Counter(size=2))
+
+
+@pytest.mark.parametrize(("in_gaps", "invalid"), [(7, True), (0, False)])
+def test_what_fills_the_gaps_is_invalid_elsewhere_too_but_zero_is_not(
+    played: Played, in_gaps: int, invalid: bool
+) -> None:
+    played.series.reduce([frame(0, in_gaps=in_gaps)])
+    played.series.reduce([frame(1, value=in_gaps, in_gaps=in_gaps)])
+    assert played.last(FrameRows).masked_pixels == (GEOMETRY.pixels if invalid else GAPS.sum())
+
+
+def test_rows_come_at_once_snapshots_ten_times_and_profiles_once_an_interval(played: Played, clock: FakeClock) -> None:
+    assert played.kinds() == ["start", "ready"]
+    played.series.reduce([frame(0)])
+    assert played.kinds() == ["FrameRows"]
+    clock.advance(0.1001)
+    played.series.keep_up()
+    assert played.last(Snapshot).accumulated is None
+    assert played.kinds() == ["Snapshot"]
+    clock.advance(1.0)
+    played.series.keep_up()
+    assert played.kinds() == [], "nothing new"
+    played.series.reduce([frame(1), frame(2)])
+    snapshot = played.last(Snapshot)
+    assert snapshot.accumulated is not None
+    assert (snapshot.n_frames, snapshot.accumulated.n_frames, snapshot.fates.reduced) == (3, 3, 3)
+    assert played.kinds() == ["FrameRows", "Profile", "Profile", "Snapshot"]
+
+
+def test_at_the_end_everything_is_told_once_more(played: Played) -> None:
+    played.series.reduce([frame(0, 1), frame(2, 3)])
+    played.kinds()
+    played.series.finish(SeriesEnd(1, "A", "timeout", missing=((1, 1),)))
+    result = played.last(SeriesResult)
+    assert (result.n_frames, result.reason, result.missing) == (2, "timeout", ((1, 1),))
+    assert result.image_sum is not None
+    np.testing.assert_array_equal(result.image_sum, np.where(GAPS, 0, 4))
+    assert played.kinds() == ["Profile", "Profile", "Snapshot", "SeriesResult", "end"]
+
+
+def test_a_series_without_a_frame_ends_without_results(played: Played) -> None:
+    played.series.finish(SeriesEnd(1, "A", "abandoned"))
+    assert played.kinds() == ["start", "ready", "abandoned"]
