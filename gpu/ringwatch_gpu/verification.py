@@ -127,7 +127,7 @@ class Verification:
         used, bins = ~invalid.ravel(), self._geometry.bins
         index, s = self._geometry.bin_table[used], frame.ravel()[used].astype(np.float64)
         g = self._geometry.norm_q[used] * self._geometry.norm_quantum
-        columns: tuple[NDArray[np.float64], ...] = (s, g, g * g, np.ones_like(s))
+        columns = [np.asarray(x, np.float64) for x in (s, g, g * g, np.ones_like(s))]
         signal, norm, norm_sq, count = (float_bincount(index, x, bins) for x in columns)
         mean = signal / np.where(norm > 0, norm, 1)
         return RingProfile.of(signal, float_bincount(index, (s - g * mean[index]) ** 2, bins), norm, norm_sq, count)

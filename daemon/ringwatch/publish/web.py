@@ -4,6 +4,7 @@ import socket
 from collections.abc import Callable, Sequence
 from threading import Thread
 
+import structlog
 import uvicorn
 from starlette.applications import Starlette
 
@@ -17,6 +18,8 @@ from ringwatch.publish.outlet import OutletFacts
 
 MAX_CONNECTIONS = 200
 _STOP_S = 2.0
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 class WebPublisher:
@@ -61,6 +64,7 @@ class WebPublisher:
         self._server = uvicorn.Server(_config(Guard(Starlette(routes=self._api.routes()), host)))
         self._thread = Thread(target=_serve, args=(self._server, listener), name="web-server", daemon=True)
         self._thread.start()
+        _log.info("page", url=self.url, seen_from=_seen_from(host, port))
 
     def publish(self, result: Result) -> None:
         """Show a result.
@@ -83,6 +87,13 @@ class WebPublisher:
 
     def _ending(self) -> bool:
         return self._server is None or self._server.should_exit
+
+
+def _seen_from(host: str, port: int) -> str:
+    """Who can open the page, and how others get to it."""
+    if host not in {"127.0.0.1", "::1", "localhost"}:
+        return "every machine that reaches this one"
+    return f"this machine only; from another one: ssh -L {port}:127.0.0.1:{port} THIS_MACHINE, or set web.bind"
 
 
 def _config(app: Guard) -> uvicorn.Config:

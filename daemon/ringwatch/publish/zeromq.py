@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from threading import Thread
 
+import structlog
 import zmq
 
 from ringwatch import wire
@@ -32,6 +33,8 @@ _HAND_OVER_MS = 300
 _INBOX = "inproc://results"
 _STOP = b""
 _JOIN_S = 0.3
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 class ZeroMQPublisher:
@@ -76,6 +79,7 @@ class ZeroMQPublisher:
         self._outbox.connect(_INBOX)
         self._thread = Thread(target=_forward, args=(inbox, world), name="zeromq-forward", daemon=True)
         self._thread.start()
+        _log.info("results", endpoint=self.endpoint)
 
     def publish(self, result: Result) -> None:
         """Send a result to all who subscribed to its topic.

@@ -159,16 +159,16 @@ class Reduction:
             state = "measuring"
         elif self._refused is not None:
             state = "error"
-        rate = self._throughput
+        frames_per_s, lag_s = self._throughput.look()
         return Status(
             time_ns=self._clock.time_ns(),
             state=state,
             reason=self._refusal if state == "error" else "",
-            fps=rate.per_second(),
-            lag_s=rate.lag_s,
+            fps=frames_per_s,
+            lag_s=lag_s,
             backlog_bytes=self._backlog(),
             device=f"{self._device.name.strip()} ({self._device.platform.name.strip()})",
-            totals={"reduced": rate.total},
+            totals={"reduced": self._throughput.total},
         )
 
 
@@ -219,28 +219,28 @@ class ReductionThread:
 
 
 class _Throughput:
-    """Frames a second and how far behind, measured between two looks at it."""
+    """Frames a second and how far behind, since the last look at them."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._since_s = clock.monotonic_s()
         self._frames = 0
+        self._lag_s = 0.0
         self.total = 0
-        self.lag_s = 0.0
 
     def count(self, frames: int, received_s: float) -> None:
         """Note a batch whose oldest frame arrived at ``received_s``."""
         self._frames += frames
         self.total += frames
-        self.lag_s = max(self.lag_s, self._clock.monotonic_s() - received_s)
+        self._lag_s = max(self._lag_s, self._clock.monotonic_s() - received_s)
 
     def is_due(self) -> bool:
         """Whether it is time for another look."""
         return self._clock.monotonic_s() - self._since_s >= STATUS_S
 
-    def per_second(self) -> float:
-        """Rate since the last look; begins anew."""
+    def look(self) -> tuple[float, float]:
+        """Frames a second and the largest lag in seconds since the last look; begins anew."""
         now_s = self._clock.monotonic_s()
-        rate = self._frames / max(now_s - self._since_s, 1e-9)
-        self._frames, self._since_s = 0, now_s
-        return rate
+        found = self._frames / max(now_s - self._since_s, 1e-9), self._lag_s
+        self._frames, self._lag_s, self._since_s = 0, 0.0, now_s
+        return found

@@ -1,4 +1,4 @@
-"""This machine against pyFAI on the same frames: pairs of measurements in turn, ratios of pairs, medians."""
+"""One machine against pyFAI on the same frames: pairs of measurements in turn, ratios of pairs, medians."""
 
 import time
 from collections.abc import Callable, Iterator

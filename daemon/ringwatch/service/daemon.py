@@ -102,15 +102,7 @@ class Daemon:
             outlet.start()
         self._reduction.start()
         self._receiver.start()
-        config = self._config
-        log.info(
-            "listening",
-            stream=config.stream.endpoint,
-            results=config.publish.zmq.bind,
-            page=_page_hint(config.web.bind),
-            files=str(config.publish.hdf5.root) if config.publish.hdf5 else "none",
-            device=self._device.name.strip(),
-        )
+        log.info("listening", stream=self._config.stream.endpoint, device=self._device.name.strip())
 
     def run(self) -> int:
         """Prepare, start, live until a signal comes or a thread dies, stop; the exit code."""
@@ -192,11 +184,3 @@ class Daemon:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         # Only this: logging here could wait for a lock that the interrupted code holds.
         self._wake.set()
-
-
-def _page_hint(bind: str) -> str:
-    """Where the page is, and who can see it."""
-    host, _, port = bind.rpartition(":")
-    if host in ("127.0.0.1", "localhost", "[::1]"):
-        return f"http://{bind} (this machine only; from elsewhere: ssh -L {port}:{bind} HOST, or set web.bind)"
-    return f"http://{bind}"
