@@ -22,7 +22,7 @@ WRITER = Path(__file__).with_name("live_writer.py")
 @contextmanager
 def writing(folder: Path) -> Iterator[Path]:
     """A process that writes the returned file, killed without warning at the end."""
-    writer = subprocess.Popen([sys.executable, WRITER, folder], stdout=subprocess.PIPE)  # noqa: S603 - ours
+    writer = subprocess.Popen([sys.executable, WRITER, folder], stdout=subprocess.PIPE)
     try:
         assert writer.stdout is not None
         assert writer.stdout.readline() == b"running\n"

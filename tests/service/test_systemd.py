@@ -65,6 +65,6 @@ def test_systemd_finds_nothing_to_complain_about(tmp_path: Path) -> None:
     # The program must exist, and here it is not installed under /opt.
     unit.write_text(UNIT.read_text().replace("=/opt/ringwatch/bin/ringwatch", f"={sys.executable}"))
     command = ["systemd-analyze", "verify", str(unit)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     complaints = [line for line in result.stderr.splitlines() if "ringwatch" in line]
     assert (result.returncode, complaints) == (0, [])

@@ -145,7 +145,7 @@ def daemon():
 def start(endpoint, as_json, stdout):
     code = f"import sys; from ringwatch.service.watch import watch; watch({endpoint!r}, {as_json}, sys.stdout)"
     command = [sys.executable, "-W", "error", "-c", code]
-    return subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE)  # noqa: S603 - our own code
+    return subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE)
 
 
 def interrupted(process):
