@@ -151,6 +151,15 @@ def test_block_has_room_again_when_the_reduction_has_taken_something() -> None:
     thread.join()
 
 
+def test_at_shutdown_frames_are_given_back_and_starts_and_ends_stay() -> None:
+    queue = queue_of(100)
+    for message in (SeriesStart(1), frame(0), SeriesEnd(1), frame(1)):
+        queue.put(message)
+    assert numbers(list(queue.drop_frames())) == [0, 1]
+    assert queue.backlog_bytes == HEADER_BYTES + MESSAGE_BYTES
+    assert [numbers(queue.get_batch(8, 0.0)) for _ in range(2)] == [["SeriesStart"], ["SeriesEnd"]]
+
+
 # -------------------------------------------------------------------------------------------------------------- gauges
 
 
