@@ -8,10 +8,22 @@ from .geometry import Geometry
 from .image import ImageBuffers
 from .memory import Slots
 from .programs import build
-from .tables import BATCH, NO_DUMMIES, SUM_PLANES, WIDE_PLANES, DeviceTables, constant, pixel_type, validity_arguments
+from .tables import (
+    BATCH,
+    LOST_PLANES,
+    NO_DUMMIES,
+    SUM_PLANES,
+    WIDE_PLANES,
+    DeviceTables,
+    constant,
+    pixel_type,
+    validity_arguments,
+)
 from .validity import Validity
 
 _ITEMS_PER_UNIT = 4
+_PLAIN_PLANES = SUM_PLANES - LOST_PLANES
+_LANES_BYTES = BATCH * 8
 
 
 def lanes_program(context: cl.Context, geometry: Geometry, dtype: np.dtype[np.generic]) -> cl.Program:
@@ -39,41 +51,37 @@ class LaneKernels:
         self._queue, context = queue, queue.context
         bins, self._items = geometry.bins, _items(context)
         program = lanes_program(context, geometry, dtype)
+        flags, planes = cl.mem_flags, BATCH * bins * 8
         zeros = constant(context, np.zeros(geometry.pixels, dtype))
-        partial = cl.Buffer(context, cl.mem_flags.READ_WRITE, self._items * bins * SUM_PLANES * 64)
-        self._kept = (zeros, partial)  # kernels do not keep their arguments alive
-        self._seen = cl.Buffer(context, cl.mem_flags.WRITE_ONLY, self._items * 4)
+        partial = cl.Buffer(context, flags.READ_WRITE, self._items * bins * _PLAIN_PLANES * _LANES_BYTES)
+        losses = cl.Buffer(context, flags.READ_WRITE, self._items * bins * LOST_PLANES * _LANES_BYTES)
+        self._kept = (zeros, partial, losses)  # kernels do not keep their arguments alive
+        self._seen = cl.Buffer(context, flags.WRITE_ONLY, self._items * 4)
         self._seen_host = np.empty(self._items, np.uint32)
-        self._sums = cl.Buffer(context, cl.mem_flags.WRITE_ONLY, BATCH * bins * SUM_PLANES * 8)
+        self._sums = cl.Buffer(context, flags.WRITE_ONLY, planes * SUM_PLANES)
         self._host = np.empty((BATCH, SUM_PLANES, bins), np.uint64)
         self._integrate = cl.Kernel(program, "integrate")
         self._wide = cl.Kernel(program, "integrate_wide")
-        self._reduce = cl.Kernel(program, "reduce_items")
-        self._reduce_wide = cl.Kernel(program, "reduce_items")
-        none = (np.uint32(0), np.uint32(0), np.uint32(0), NO_DUMMIES)
-        self._integrate.set_args(
-            slots.buffer,
-            zeros,
-            tables.bin_table,
-            tables.norm_q,
-            *none,
-            partial,
-            self._seen,
-            image.low,
-            image.high,
-            image.lost,
-        )
-        self._wide.set_args(slots.buffer, zeros, tables.bin_table, tables.norm_q, none[0], *none[2:], partial)
-        self._reduce.set_args(partial, np.uint32(SUM_PLANES), self._sums)
-        self._reduce_wide.set_args(partial, np.uint32(WIDE_PLANES), self._sums)
+        self._reduce, self._reduce_lost, self._reduce_wide = (cl.Kernel(program, "reduce_items") for _ in range(3))
+        pixels = (slots.buffer, zeros, tables.bin_table, tables.norm_q)
+        none = (np.uint32(0), np.uint32(0), NO_DUMMIES)
+        image_sum = (image.low, image.high, image.lost)
+        self._integrate.set_args(*pixels, np.uint32(0), *none, partial, losses, self._seen, *image_sum)
+        self._wide.set_args(*pixels, *none, losses)
+        plain, lost, wide = np.uint32(_PLAIN_PLANES), np.uint32(LOST_PLANES), np.uint32(WIDE_PLANES)
+        self._reduce.set_args(partial, plain, np.uint32(0), np.uint32(SUM_PLANES), self._sums)
+        self._reduce_lost.set_args(losses, lost, plain, np.uint32(SUM_PLANES), self._sums)
+        self._reduce_wide.set_args(losses, wide, np.uint32(0), wide, self._sums)
 
     def integrate(self, n_frames: int, validity: Validity) -> tuple[NDArray[np.uint64], int]:
         """Planes of the batch, (8, 7, bins), valid until the next call, and the OR of all valid values."""
         arguments = (np.uint32(n_frames), np.uint32(validity.rare), *validity_arguments(validity))
         for position, argument in enumerate(arguments, start=4):
             self._integrate.set_arg(position, argument)
+        bins = self._host.shape[2]
         cl.enqueue_nd_range_kernel(self._queue, self._integrate, (self._items,), (1,))
-        cl.enqueue_nd_range_kernel(self._queue, self._reduce, (self._host[0].size,), None)
+        cl.enqueue_nd_range_kernel(self._queue, self._reduce, (bins * _PLAIN_PLANES,), None)
+        cl.enqueue_nd_range_kernel(self._queue, self._reduce_lost, (bins * LOST_PLANES,), None)
         cl.enqueue_copy(self._queue, self._seen_host, self._seen, is_blocking=False)
         cl.enqueue_copy(self._queue, self._host, self._sums)
         return self._host, int(np.bitwise_or.reduce(self._seen_host))

@@ -9,6 +9,7 @@ from .validity import Validity
 
 BATCH = 8
 SUM_PLANES = 7
+LOST_PLANES = 4  # the last of them
 WIDE_PLANES = 4
 _UINT4 = np.dtype([(axis, np.uint32) for axis in "xyzw"])
 NO_DUMMIES: np.void = np.zeros(1, _UINT4)[0]

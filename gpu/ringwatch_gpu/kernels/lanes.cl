@@ -13,7 +13,6 @@
 #define SUMS 3 /* signal, signal^2, norm x signal */
 #define LOST 4 /* of invalid pixels: number, norm, norm^2 as two sums of 32-bit halves */
 #define WIDE 4 /* signal^2 and norm x signal, each as two sums of 32-bit halves */
-#define PLANES (SUMS + LOST)
 #define LOW_HALF 0xFFFFFFFFUL
 
 #define STRETCH ((PIXELS + ITEMS - 1) / ITEMS)
@@ -59,7 +58,8 @@ kernel void integrate(
     const uint rare,                 /* below this every value is valid and eight of them fit in 32 bits */
     const uint limit,                /* largest valid value */
     const uint4 dummies,             /* values that are invalid, repeated if fewer than four */
-    global ulong8 *partial,          /* sums of each work-item, [ITEMS][BINS][PLANES], a frame a lane */
+    global ulong8 *partial,          /* sums of each work-item, [ITEMS][BINS][SUMS], a frame a lane */
+    global ulong8 *partial_lost,     /* the same of its invalid pixels, [ITEMS][BINS][LOST] */
     global uint *seen,               /* OR of all valid values of each work-item, [ITEMS] */
     global uint *image_low,          /* pixel-wise sum of valid counts, low word, [PIXELS] */
     global uint *image_high,         /* its high word */
@@ -68,9 +68,11 @@ kernel void integrate(
     const uint item = get_global_id(0);
     const uint first = item * STRETCH, last = min((uint)PIXELS, first + STRETCH);
     POINTERS
-    global ulong8 *sums = partial + (size_t)item * BINS * PLANES;
-    for (uint i = 0; i < BINS * PLANES; i++)
+    global ulong8 *sums = partial + (size_t)item * BINS * SUMS, *losses = partial_lost + (size_t)item * BINS * LOST;
+    for (uint i = 0; i < BINS * SUMS; i++)
         sums[i] = (ulong8)0;
+    for (uint i = 0; i < BINS * LOST; i++)
+        losses[i] = (ulong8)0;
 
     uint all = 0;
     for (uint i = first; i < last; i++) {
@@ -78,7 +80,6 @@ kernel void integrate(
         if (bin >= BINS)
             continue;
         const uint norm = norm_q[i];
-        global ulong8 *at = sums + bin * PLANES;
         uint8 v = LOAD(i);
         uint together = or_of(v);
         ulong image;
@@ -89,10 +90,11 @@ kernel void integrate(
             if (any(bad)) {
                 const ulong8 one = convert_ulong8(bad & 1);
                 const ulong square = (ulong)norm * norm;
-                at[SUMS] += one;
-                at[SUMS + 1] += one * norm;
-                at[SUMS + 2] += one * (square & LOW_HALF);
-                at[SUMS + 3] += one * (square >> 32);
+                global ulong8 *loss = losses + bin * LOST;
+                loss[0] += one;
+                loss[1] += one * norm;
+                loss[2] += one * (square & LOW_HALF);
+                loss[3] += one * (square >> 32);
                 image_lost[i] += sum_of(as_uint8(bad & 1));
                 v = select(v, (uint8)0, bad);
                 together = or_of(v);
@@ -105,6 +107,7 @@ kernel void integrate(
         if (pixel >> 32)
             image_high[i] += (uint)(pixel >> 32);
         const ulong8 s = convert_ulong8(v);
+        global ulong8 *at = sums + bin * SUMS;
         at[0] += s;
         at[1] += s * s;
         at[2] += s * (ulong8)norm;
@@ -144,14 +147,16 @@ kernel void integrate_wide(
 kernel void reduce_items(
     global const ulong8 *partial,    /* [ITEMS][BINS][planes], a frame a lane */
     const uint planes,
-    global ulong *frame_sums)        /* [8][planes][BINS] */
+    const uint first_plane,          /* where they go among the planes of the result */
+    const uint result_planes,
+    global ulong *frame_sums)        /* [8][result_planes][BINS] */
 {
     const uint at = get_global_id(0), bin = at / planes, plane = at % planes;
     ulong8 total = (ulong8)0;
     for (uint item = 0; item < ITEMS; item++)
         total += partial[((size_t)item * BINS + bin) * planes + plane];
-    global ulong *out = frame_sums + plane * BINS + bin;
-    const size_t frame = planes * BINS;
+    global ulong *out = frame_sums + (first_plane + plane) * BINS + bin;
+    const size_t frame = result_planes * BINS;
     out[0] = total.s0;
     out[frame] = total.s1;
     out[2 * frame] = total.s2;
