@@ -14,7 +14,6 @@ from ringwatch.messages import EndReason, Fates, Frame, SeriesEnd, SeriesStart, 
 from ringwatch.stream.decode import Decoded
 from ringwatch.stream.v1 import HeaderContinuation
 
-MIN_SILENCE_S = 10.0
 SILENT_FRAMES = 5
 MAX_MISSING = 1000
 """Intervals of missing frames that are told."""
@@ -51,8 +50,8 @@ class _Series:
         return now_s - self.last_s >= self.silence_s
 
     def missing(self) -> tuple[tuple[int, int], ...]:
-        """Numbers that never came: below the last one that did, or below what the header announced."""
-        return tuple(self.frames.gaps(max(self.frames.end, self.expected or 0))[:MAX_MISSING])
+        """Numbers that never came below the last one that did: a series that is stopped early misses nothing."""
+        return tuple(self.frames.gaps(self.frames.end)[:MAX_MISSING])
 
     def release(self) -> list[StreamMessage]:
         """The start, if it was not handed on before."""
@@ -69,10 +68,10 @@ class SeriesTable:
         How long frames are accepted after the end message, and how long the end message may come after the last
         frame.
     end_timeout_s
-        Silence that ends a series; None: ten seconds, or five frame times where that is longer.
+        Silence that ends a series, never shorter than five of its frame times.
     """
 
-    def __init__(self, late_s: float = 1.0, end_timeout_s: float | None = None) -> None:
+    def __init__(self, late_s: float = 1.0, end_timeout_s: float = 10.0) -> None:
         self._late_s = late_s
         self._end_timeout_s = end_timeout_s
         self._open: _Series | None = None
@@ -175,7 +174,7 @@ class SeriesTable:
 
     def _start(self, start: SeriesStart, now_s: float) -> _Series:
         start = replace(start, unique_id=start.unique_id or uuid.uuid4().hex)
-        silence_s = self._end_timeout_s or max(MIN_SILENCE_S, SILENT_FRAMES * (start.frame_time_s or 0.0))
+        silence_s = max(self._end_timeout_s, SILENT_FRAMES * (start.frame_time_s or 0.0))
         opened = _Series(
             start.series, start.unique_id, start.fates, start.frames_expected, silence_s, last_s=now_s, waiting=start
         )
