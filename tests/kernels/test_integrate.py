@@ -20,7 +20,7 @@ from ringwatch_gpu.validity import Validity
 
 from . import synthetic
 
-SHAPES_AND_BINS = [((1, 1), 1), ((3, 5), 40), ((37, 53), 11), ((64, 64), 1), ((97, 131), 300)]
+SHAPES_AND_BINS = [((1, 1), 1), ((3, 5), 40), ((37, 53), 11), ((64, 64), 1), ((97, 131), 300), ((97, 131), 2)]
 DTYPES = ["u1", "u2", "u4", "i1", "i2", "i4"]
 
 
@@ -86,6 +86,15 @@ def test_listed_dummies_do_not_count_even_when_they_are_zero(device: cl.Device, 
     assert image_lost.sum() == lost.sum()
 
 
+def test_dummies_are_compared_on_integers(device: cl.Device, form: Form) -> None:
+    """2^25 + 1 and 2^25 are one and the same float32."""
+    kind, dummy = np.dtype("u4"), 2**25
+    integrator = BatchIntegrator(synthetic.geometry((1, 4), 1, masked=0), kind, device, form)
+    sums = check(integrator, np.array([[[dummy, dummy + 1, dummy - 1, 5]]], kind), Validity.of(kind, [dummy]))
+    assert sums.signal[0, 0] == 2 * dummy + 5
+    assert sums.lost_count[0, 0] == 1
+
+
 def test_the_limit_is_compared_on_integers(device: cl.Device, form: Form) -> None:
     """2^32 - 3 and 2^32 - 2 are one and the same float32."""
     kind = np.dtype("u4")
@@ -116,6 +125,15 @@ def test_just_below_and_above_64_bits(device: cl.Device, form: Form) -> None:
     edge = int(np.sqrt(2**64 / 4096))
     for value in (edge - 1, edge, edge + 1):
         check(integrator, np.full((2, *shape), value, kind), Validity.of(kind))
+
+
+def test_products_may_need_more_than_64_bits_where_squares_do_not(device: cl.Device, form: Form) -> None:
+    """Fifty pixels of 2^29: their squares add up to 2^63.6, their products with norms near 2^30 to more than 2^64."""
+    kind, shape = np.dtype("u4"), (5, 10)
+    integrator = BatchIntegrator(synthetic.geometry(shape, 1, masked=0), kind, device, form)
+    sums = check(integrator, np.full((1, *shape), 2**29, kind), Validity.of(kind))
+    assert (sums.signal_sq[..., 0] == 0).all()
+    assert (sums.norm_signal[..., 0] > 0).all()
 
 
 def test_summed_image_carries_into_its_high_word(device: cl.Device, form: Form) -> None:
