@@ -13,7 +13,7 @@ DESCRIBE := from ringwatch_gpu import devices; print(devices.describe())
 .SILENT:
 
 help:
-	echo "make demo      simulated detector, daemon, live page, automatic stop"
+	echo "make demo      simulated detector, daemon, live page, result file"
 	echo "make test      all tests"
 	echo "make lint      style, types, layers"
 	echo "make bench     speed of this machine"

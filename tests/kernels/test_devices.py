@@ -19,9 +19,7 @@ PRINT_DEVICES = "for info in devices.list_devices(): print(info)"
 def in_new_process(code: str, **variables: str) -> str:
     """Run ``code`` where nobody has asked for OpenCL platforms yet, with these variables set."""
     command = [sys.executable, "-c", f"from ringwatch_gpu import devices, loader\n{code}"]
-    done = subprocess.run(  # noqa: S603  (our own interpreter and our own text)
-        command, env=os.environ | variables, capture_output=True, text=True, check=True, timeout=60
-    )
+    done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, check=True, timeout=60)
     return done.stdout
 
 

@@ -107,5 +107,5 @@ def test_of_a_truncated_series_every_image_is_malformed(shared_data: Path) -> No
         assert message is not None
         with pytest.raises(MalformedMessage) as caught:
             image(message)
-        assert caught.value.reason == "blocks"
+        assert caught.value.reason == "lz4"
     assert decode(end, 0.0) == SeriesEnd(6)

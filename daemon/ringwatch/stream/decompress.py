@@ -40,7 +40,7 @@ def decode_into(frame: Frame, out: Pixels) -> None:
     ValueError
         If C code cannot write into ``out``: that is the caller's mistake.
     MalformedMessage
-        "slot" where the frame does not fit the array, "header", "blocks", "size" or "lz4" where its data are wrong.
+        "slot" where the frame does not fit the array, "header", "size" or "lz4" where its data are wrong.
     """
     if not out.flags.carray:
         raise ValueError("frames are decoded into writable C-contiguous arrays only")
@@ -55,7 +55,7 @@ def decode_into(frame: Frame, out: Pixels) -> None:
 
 
 def _proven(frame: Frame) -> Payload:
-    """The frame's data in the layout the decompressor knows, structure checked."""
+    """The frame's data in the layout the decompressor knows, header checked."""
     if frame.codec == "bslz4":
         return bslz4.normalise(frame.data, frame.decoded_bytes, frame.dtype.itemsize)
     if frame.codec == "lz4hdf5":
