@@ -1,6 +1,7 @@
 """Recorded frames in, one result file out: the daemon's own reduction, without a detector. And results merged."""
 
 import os
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -130,6 +131,7 @@ class _Messages:
         yield [
             SeriesStart(
                 SERIES,
+                unique_id=uuid.uuid4().hex,
                 header={"files": ", ".join(Path(name).name for name in self._names)},
                 shape=first.shape,
                 dtype=first.dtype,
@@ -202,10 +204,13 @@ def merge(paths: Sequence[Path], out: Path) -> Summary:
     ------
     DigestMismatch
         They were made with different geometries, masks or norms.
+    RefusedError
+        One of them is given twice: its frames would count twice.
     ResultFileError
         A file cannot be read or written.
     """
     parts = [read_result(path) for path in paths]
+    _require_different(paths, parts)
     union = fold(add, map(stored_sums, parts))
     first = parts[0]
     merged = replace(
@@ -232,6 +237,14 @@ def merge(paths: Sequence[Path], out: Path) -> Summary:
     )
     write_result(out, merged, config=first.config, profiles=[profile], frames=[part.frames for part in parts])
     return Summary(out, union.n_frames, None)
+
+
+def _require_different(paths: Sequence[Path], parts: Sequence[StoredResult]) -> None:
+    seen: dict[tuple[str, int], Path] = {}
+    for path, part in zip(paths, parts, strict=True):
+        first = seen.setdefault((part.origin.unique_id, part.origin.generation), path)
+        if first is not path:
+            raise RefusedError(f"{first} and {path} are the same accumulation: its frames would count twice")
 
 
 def _added(images: Sequence[NDArray[Any] | None]) -> NDArray[Any] | None:
