@@ -69,8 +69,6 @@ def _measure(info: devices.DeviceInfo, geometry: Geometry, frames: NDArray[np.ge
     for dtype in (np.dtype(np.uint32), np.dtype(np.uint16)):
         theirs = _pyfai(geometry, frames[0].astype(dtype), info.device)
         ours, evaluate = _ours(geometry, frames.astype(dtype), info.device)
-        for warm_up in (theirs, ours, evaluate):
-            _timed(warm_up)
         times = [(_timed(theirs), _timed(ours)) for _ in range(pairs)]
         yield Row(
             str(info),
@@ -111,6 +109,8 @@ class _Duration:
 
 
 def _timed(action: Callable[[], object]) -> _Duration:
+    """The second of two calls: the first one finds the caches full of the other side's data, and its threads awake."""
+    action()
     wall_s, cpu_s = time.perf_counter(), time.process_time()
     action()
     return _Duration(time.perf_counter() - wall_s, time.process_time() - cpu_s)
