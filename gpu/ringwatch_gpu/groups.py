@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from .geometry import Geometry
 from .image import ImageBuffers
-from .memory import Slots
+from .memory import Slots, read
 from .programs import build
 from .tables import (
     BATCH,
@@ -79,15 +79,14 @@ class GroupKernels:
         rounded = -(-self._pixels // self._group) * self._group
         cl.enqueue_nd_range_kernel(self._queue, self._accumulate, (rounded,), (self._group,))
         seen = np.empty(1, np.uint32)
-        cl.enqueue_copy(self._queue, seen, self._seen, is_blocking=False)
-        cl.enqueue_copy(self._queue, self._host, self._sums)
+        read(self._queue, (seen, self._seen), (self._host, self._sums))
         return self._host, int(seen[0])
 
     def integrate_wide(self, n_frames: int, validity: Validity) -> NDArray[np.uint64]:
         """Halves of squares and products, (8, 4, bins)."""
         self._launch(self._wide, n_frames, *validity_arguments(validity))
         host = np.empty((BATCH, WIDE_PLANES, self._host.shape[2]), np.uint64)
-        cl.enqueue_copy(self._queue, host, self._sums)
+        read(self._queue, (host, self._sums))
         return host
 
     def _launch(self, kernel: cl.Kernel, n_frames: int, limit: np.uint32, dummies: np.void) -> None:

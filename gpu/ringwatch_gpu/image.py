@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 
 from . import exact
 from .geometry import Geometry
+from .memory import read
 from .programs import build
 from .reference import ImageSums
 from .sums import StaticSums
@@ -35,8 +36,7 @@ class ImageBuffers:
     def read(self) -> tuple[NDArray[np.uint64], NDArray[np.uint32]]:
         """Pixel-wise sum of valid counts and number of frames lost, both (pixels,)."""
         low, high, lost = (np.empty(self._pixels, np.uint32) for _ in range(3))
-        for host, device in ((low, self.low), (high, self.high), (lost, self.lost)):
-            cl.enqueue_copy(self._queue, host, device)
+        read(self._queue, (low, self.low), (high, self.high), (lost, self.lost))
         total = high.astype(np.uint64)
         total <<= np.uint64(32)
         total |= low
@@ -102,7 +102,7 @@ class ImageEvaluation:
         total = np.empty((self._bins, planes), np.uint64)
         cl.enqueue_nd_range_kernel(self._queue, kernel, (self._items,), (1,))
         cl.enqueue_nd_range_kernel(self._queue, self._sum, (total.size,), None)
-        cl.enqueue_copy(self._queue, total, self._total)
+        read(self._queue, (total, self._total))
         return total
 
 

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from .geometry import Geometry
 from .image import ImageBuffers
-from .memory import Slots
+from .memory import Slots, read
 from .programs import build
 from .tables import (
     BATCH,
@@ -82,8 +82,7 @@ class LaneKernels:
         cl.enqueue_nd_range_kernel(self._queue, self._integrate, (self._items,), (1,))
         cl.enqueue_nd_range_kernel(self._queue, self._reduce, (bins * _PLAIN_PLANES,), None)
         cl.enqueue_nd_range_kernel(self._queue, self._reduce_lost, (bins * LOST_PLANES,), None)
-        cl.enqueue_copy(self._queue, self._seen_host, self._seen, is_blocking=False)
-        cl.enqueue_copy(self._queue, self._host, self._sums)
+        read(self._queue, (self._seen_host, self._seen), (self._host, self._sums))
         return self._host, int(np.bitwise_or.reduce(self._seen_host))
 
     def integrate_wide(self, n_frames: int, validity: Validity) -> NDArray[np.uint64]:
@@ -93,5 +92,5 @@ class LaneKernels:
         host = np.empty((BATCH, WIDE_PLANES, self._host.shape[2]), np.uint64)
         cl.enqueue_nd_range_kernel(self._queue, self._wide, (self._items,), (1,))
         cl.enqueue_nd_range_kernel(self._queue, self._reduce_wide, (host[0].size,), None)
-        cl.enqueue_copy(self._queue, host, self._sums)
+        read(self._queue, (host, self._sums))
         return host

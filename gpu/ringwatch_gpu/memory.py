@@ -33,6 +33,17 @@ def check_memory(device: cl.Device, needed_bytes: int, largest_bytes: int) -> No
         raise OutOfDeviceMemory(largest_bytes, device.max_mem_alloc_size)
 
 
+def read(queue: cl.CommandQueue, *pairs: tuple[NDArray[np.generic], cl.Buffer]) -> None:
+    """Wait for the queue and copy buffers into host arrays.
+
+    Only `finish` lets go of the interpreter's lock while it waits: a blocking copy would stop the receiver for as long
+    as the kernels run.
+    """
+    for host, device in pairs:
+        cl.enqueue_copy(queue, host, device, is_blocking=False)
+    queue.finish()
+
+
 class Slots:
     """The frames of a batch: ``array`` (batch, pixels) is written by the host, ``buffer`` read by the kernels."""
 
