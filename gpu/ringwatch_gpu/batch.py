@@ -76,13 +76,28 @@ class BatchIntegrator:
         self._slots = Slots(self._queue, BATCH, geometry.pixels, dtype)
         self._image = ImageBuffers(self._queue, geometry.pixels)
         self.static = StaticSums.of(geometry.bin_table, geometry.norm_q, geometry.bins)
-        self._tables = DeviceTables(self.context, geometry)
+        self._tables = DeviceTables(self._queue, geometry)
         self._evaluation = ImageEvaluation(self._queue, geometry, self.static, self._tables, self._image)
         kernels = GroupKernels if self.form == "groups" else LaneKernels
         self._kernels: GroupKernels | LaneKernels = kernels(
             self._queue, geometry, dtype, self._slots, self._image, self._tables
         )
         self._largest_norm = int(geometry.norm_q.max(initial=0))
+
+    def fits(self, geometry: Geometry, dtype: np.dtype[np.generic]) -> bool:
+        """Whether `change_mask` is enough to reduce frames of this type with this geometry."""
+        return dtype == self.dtype and geometry.norm_q is self.geometry.norm_q
+
+    def change_mask(self, geometry: Geometry) -> None:
+        """Go on with a geometry that differs in its mask only: in tens of milliseconds, nothing is allocated anew."""
+        if geometry is self.geometry:
+            return
+        old, new = self.geometry.bin_table, geometry.bin_table
+        self.static = self.static.moved(old, new, geometry.norm_q, geometry.bins)
+        self._evaluation.static = self.static
+        self._tables.change_bins(new)
+        self._kernels.change_mask(geometry)
+        self.geometry = geometry
 
     @property
     def slots(self) -> NDArray[np.generic]:

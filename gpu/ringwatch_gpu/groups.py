@@ -51,11 +51,6 @@ class GroupKernels:
         self._queue, self._group, self._pixels, context = queue, group, geometry.pixels, queue.context
         bins = geometry.bins
         program = groups_program(context, geometry, dtype, group)
-        sorted_pixels = SortedPixels(context, geometry)
-        start, of_bin = _segments(sorted_pixels.bin_start)
-        self._segments = len(of_bin)
-        rings = (sorted_pixels.order, sorted_pixels.norm, constant(context, start), constant(context, of_bin))
-        self._kept = rings  # kernels do not keep their arguments alive
         self._seen = cl.Buffer(context, cl.mem_flags.READ_WRITE, 4)
         self._sums = cl.Buffer(context, cl.mem_flags.READ_WRITE, BATCH * bins * SUM_PLANES * 8)
         self._host = np.empty((BATCH, SUM_PLANES, bins), np.uint64)
@@ -63,11 +58,23 @@ class GroupKernels:
         self._wide = cl.Kernel(program, "integrate_wide")
         self._accumulate = cl.Kernel(program, "accumulate_image")
         none = (np.uint32(0), NO_DUMMIES)
-        self._integrate.set_args(slots.buffer, *rings, *none, self._sums, self._seen)
-        self._wide.set_args(slots.buffer, *rings, *none, self._sums)
+        self._integrate.set_args(slots.buffer, *[None] * 4, *none, self._sums, self._seen)
+        self._wide.set_args(slots.buffer, *[None] * 4, *none, self._sums)
+        self.change_mask(geometry)
         self._accumulate.set_args(
             slots.buffer, tables.bin_table, np.uint32(0), *none, image.low, image.high, image.lost
         )
+
+    def change_mask(self, geometry: Geometry) -> None:
+        """Sort the used pixels anew."""
+        context = self._queue.context
+        sorted_pixels = SortedPixels(context, geometry)
+        start, of_bin = _segments(sorted_pixels.bin_start)
+        self._segments = len(of_bin)
+        self._rings = (sorted_pixels.order, sorted_pixels.norm, constant(context, start), constant(context, of_bin))
+        for position, ring in enumerate(self._rings, start=1):
+            self._integrate.set_arg(position, ring)
+            self._wide.set_arg(position, ring)
 
     def integrate(self, n_frames: int, validity: Validity) -> tuple[NDArray[np.uint64], int]:
         """Planes of the batch, (8, 7, bins), valid until the next call, and the OR of all valid values."""

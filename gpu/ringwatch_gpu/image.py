@@ -63,7 +63,7 @@ class ImageEvaluation:
         tables: DeviceTables,
         image: ImageBuffers,
     ) -> None:
-        self._queue, self._bins, self._static, context = queue, geometry.bins, static, queue.context
+        self._queue, self._bins, self.static, context = queue, geometry.bins, static, queue.context
         self._items = _items(context)
         program = image_program(context, geometry)
         flags = cl.mem_flags
@@ -81,7 +81,7 @@ class ImageEvaluation:
 
     def run(self, n_frames: int) -> ImageSums:
         """Statistics of the summed image, which holds ``n_frames`` > 0 frames."""
-        static = self._static
+        static = self.static
         cells = self._pass(self._first, n_frames, _FIRST_PLANES, _FIRST_FLOATS)
         signal, lost_signal, gone, gone_norm, low, high = (column.copy() for column in cells[:, :_FIRST_FLOATS].T)
         lost_average, lost_square = cells[:, _FIRST_FLOATS:].view(np.float64).T

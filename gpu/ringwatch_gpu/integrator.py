@@ -59,7 +59,7 @@ class Integrator:
         for first in range(0, len(stack), BATCH):
             part = stack[first : first + BATCH]
             batch.slots[: len(part)] = part
-            sums = sums.plus_frames(batch.integrate(len(part), validity), batch.static)
+            sums = sums.plus_rows(batch.integrate(len(part), validity).rows(batch.static))
         return sums
 
     def _as_stack(self, frames: NDArray[np.generic]) -> NDArray[np.generic]:

@@ -73,6 +73,9 @@ class LaneKernels:
         self._reduce_lost.set_args(losses, lost, plain, np.uint32(SUM_PLANES), self._sums)
         self._reduce_wide.set_args(losses, wide, np.uint32(0), wide, self._sums)
 
+    def change_mask(self, geometry: Geometry) -> None:
+        """Nothing to do: the kernels read the bins from the tables."""
+
     def integrate(self, n_frames: int, validity: Validity) -> tuple[NDArray[np.uint64], int]:
         """Planes of the batch, (8, 7, bins), valid until the next call, and the OR of all valid values."""
         arguments = (np.uint32(n_frames), np.uint32(validity.rare), *validity_arguments(validity))

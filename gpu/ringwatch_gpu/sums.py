@@ -17,7 +17,6 @@ from .errors import DigestMismatch
 from .exact import Integers, Words
 
 ROWS = ("signal", "signal_sq", "norm_signal", "norm", "norm_sq", "count")
-_PLAIN_ROWS = ("signal", "norm", "norm_sq", "count")
 _CANCELLED = 1e-7
 """A variance below this share of the sum of squares has lost half of its digits to cancellation."""
 
@@ -37,6 +36,18 @@ class StaticSums:
         index, g = bin_table[used], norm_q[used].astype(np.uint64)
         count = np.bincount(index, minlength=bins).astype(np.uint64)
         return cls(exact.bincount(index, g, bins), exact.bincount(index, g * g, bins), count)
+
+    def moved(
+        self, old: NDArray[np.uint16], new: NDArray[np.uint16], norm_q: NDArray[np.uint32], bins: int
+    ) -> "StaticSums":
+        """The same after the bin table changed from ``old`` to ``new``: only the pixels that differ are looked at."""
+        changed = np.flatnonzero(old != new)
+        gone, come = (StaticSums.of(table[changed], norm_q[changed], bins) for table in (old, new))
+        return StaticSums(
+            exact.add(exact.subtract(self.norm, gone.norm), come.norm),
+            exact.add(exact.subtract(self.norm_sq, gone.norm_sq), come.norm_sq),
+            self.count - gone.count + come.count,
+        )
 
 
 @dataclass(frozen=True)
@@ -58,17 +69,15 @@ class FrameSums:
 
     def rows(self, static: StaticSums) -> Words:
         """All six sums, shape (frames, 6, bins, 2)."""
-        return np.stack(
-            [
-                exact.words(self.signal),
-                self.signal_sq,
-                self.norm_signal,
-                exact.subtract(np.broadcast_to(static.norm, self.lost_norm_sq.shape), exact.words(self.lost_norm)),
-                exact.subtract(np.broadcast_to(static.norm_sq, self.lost_norm_sq.shape), self.lost_norm_sq),
-                exact.words(static.count - self.lost_count),
-            ],
-            axis=1,
-        )
+        n_frames, bins = self.signal.shape
+        rows = np.zeros((n_frames, len(ROWS), bins, 2), np.uint64)
+        rows[:, 0, :, 1], rows[:, 1], rows[:, 2] = self.signal, self.signal_sq, self.norm_signal
+        rows[:, 3], rows[:, 4], rows[:, 5, :, 1] = static.norm, static.norm_sq, static.count
+        if self.lost_count.any():
+            rows[:, 3] = exact.subtract(rows[:, 3], exact.words(self.lost_norm))
+            rows[:, 4] = exact.subtract(rows[:, 4], self.lost_norm_sq)
+            rows[:, 5, :, 1] -= self.lost_count
+        return rows
 
 
 @dataclass(frozen=True)
@@ -144,10 +153,10 @@ class RingSums:
             exact.subtract(self.words, other.words), self.n_frames - other.n_frames, self.digest, self.norm_quantum
         )
 
-    def plus_frames(self, frames: FrameSums, static: StaticSums) -> "RingSums":
-        """These sums and those of a batch of frames."""
-        batch = exact.total(frames.rows(static))
-        return RingSums(exact.add(self.words, batch), self.n_frames + len(frames), self.digest, self.norm_quantum)
+    def plus_rows(self, rows: Words) -> "RingSums":
+        """These sums and those of a batch of frames, shape (frames, 6, bins, 2)."""
+        words = exact.add(self.words, exact.total(rows))
+        return RingSums(words, self.n_frames + len(rows), self.digest, self.norm_quantum)
 
     def row(self, name: str) -> Integers:
         """One of `ROWS` as Python integers, shape (bins,)."""
@@ -155,38 +164,35 @@ class RingSums:
 
     @cached_property
     def profile(self) -> RingProfile:
-        """The profile, its variance correctly rounded."""
-        signal, norm, norm_sq, count = (self.row(name).astype(np.float64) for name in _PLAIN_ROWS)
-        q = self.norm_quantum
-        return RingProfile.of(signal, exact_variance(self.words), norm * q, norm_sq * q * q, count)
+        """The profile of all frames together."""
+        return ring_profiles(self.words, self.norm_quantum)
 
     def _require_same(self, other: "RingSums") -> None:
         if self.digest != other.digest:
             raise DigestMismatch(self.digest, other.digest)
 
 
+def ring_profiles(rows: Words, norm_quantum: float) -> RingProfile:
+    """Profiles from the six sums, shape (..., 6, bins, 2): arrays of shape (..., bins).
+
+    With V, T, H, G1, G2 the rows and m = V / G1: variance = T - 2 m H + m^2 G2, in float64. What cancels costs
+    4 T / variance times 1e-16; the few bins where that could matter (pixels almost equal) are taken in integers.
+    """
+    V, T, H, G1, G2, n = np.moveaxis(exact.to_float(rows), -2, 0)
+    mean = V / np.where(G1 > 0, G1, 1.0)
+    variance = np.maximum(T - 2 * mean * H + mean * mean * G2, 0.0)
+    cancelled = variance < _CANCELLED * T
+    if cancelled.any():
+        variance[cancelled] = exact_variance(np.moveaxis(rows, -3, 0)[:, cancelled])
+    return RingProfile.of(V, variance, G1 * norm_quantum, G2 * norm_quantum**2, n)
+
+
 def exact_variance(rows: Words) -> NDArray[np.float64]:
     """Variance of bins from their six sums (6, bins, 2), correctly rounded: in integers nothing cancels.
 
-    With V, T, H, G1, G2 the rows but the last: variance = (T G1^2 - 2 V H G1 + V^2 G2) / G1^2; 0 where G1 is.
+    variance = (T G1^2 - 2 V H G1 + V^2 G2) / G1^2; 0 where G1 is.
     """
     V, T, H, G1, G2 = (exact.to_integers(row) for row in rows[:5])
     square = G1 * G1
     numerator = T * square - 2 * V * H * G1 + V * V * G2
     return np.array([a / b if b else 0.0 for a, b in zip(numerator, square, strict=True)])
-
-
-def frame_profiles(frames: FrameSums, static: StaticSums, norm_quantum: float) -> RingProfile:
-    """Profiles of every frame of a batch, arrays of shape (frames, bins).
-
-    variance = T - 2 m H + m^2 G2 with m = V / G1, in float64: what cancels costs 4 T / variance times 1e-16. The few
-    bins where that could matter (pixels almost equal) are taken in integers.
-    """
-    rows = frames.rows(static)
-    V, T, H, G1, G2, n = np.moveaxis(exact.to_float(rows), 1, 0)
-    mean = V / np.where(G1 > 0, G1, 1.0)
-    variance = np.maximum(T - 2 * mean * H + mean * mean * G2, 0.0)
-    cancelled = variance < _CANCELLED * T
-    if cancelled.any():
-        variance[cancelled] = exact_variance(np.moveaxis(np.moveaxis(rows, 1, 2)[cancelled], 1, 0))
-    return RingProfile.of(V, variance, G1 * norm_quantum, G2 * norm_quantum**2, n)

@@ -24,9 +24,14 @@ def constant(context: cl.Context, array: NDArray[np.generic]) -> cl.Buffer:
 class DeviceTables:
     """Bin and norm of every pixel on the device, in the order of the detector."""
 
-    def __init__(self, context: cl.Context, geometry: Geometry) -> None:
-        self.bin_table = constant(context, geometry.bin_table)
-        self.norm_q = constant(context, geometry.norm_q)
+    def __init__(self, queue: cl.CommandQueue, geometry: Geometry) -> None:
+        self._queue = queue
+        self.bin_table = constant(queue.context, geometry.bin_table)
+        self.norm_q = constant(queue.context, geometry.norm_q)
+
+    def change_bins(self, bin_table: NDArray[np.uint16]) -> None:
+        """Replace the bins of the pixels, in the same buffer."""
+        cl.enqueue_copy(self._queue, self.bin_table, bin_table)
 
 
 class SortedPixels:

@@ -135,7 +135,7 @@ class Verification:
     def _ours(self, frame: NDArray[np.integer], validity: Validity) -> RingProfile:
         self._batch.slots[0] = frame
         sums = RingSums.zero(self._geometry.bins, self._geometry.digest, self._geometry.norm_quantum)
-        return sums.plus_frames(self._batch.integrate(1, validity), self._batch.static).profile
+        return sums.plus_rows(self._batch.integrate(1, validity).rows(self._batch.static)).profile
 
     def _theirs(
         self, frame: NDArray[np.integer], invalid: NDArray[np.bool_], method: tuple[str, str, str]

@@ -17,7 +17,7 @@ from ringwatch_gpu.batch import BatchIntegrator, Form
 from ringwatch_gpu.exact import Words
 from ringwatch_gpu.geometry import Geometry
 from ringwatch_gpu.spottiness import spottiness
-from ringwatch_gpu.sums import RingProfile, RingSums, StaticSums, frame_profiles
+from ringwatch_gpu.sums import RingProfile, RingSums, StaticSums, ring_profiles
 from ringwatch_gpu.tables import BATCH
 from ringwatch_gpu.validity import Validity
 from ringwatch_gpu.verification import Verification
@@ -65,7 +65,7 @@ def union(recording: Recording, batch: BatchIntegrator, order: Sequence[int], ba
     for first in range(0, len(order), batch_size):
         part = order[first : first + batch_size]
         batch.slots[: len(part)] = recording.frames[part]
-        sums = sums.plus_frames(batch.integrate(len(part), recording.validity), batch.static)
+        sums = sums.plus_rows(batch.integrate(len(part), recording.validity).rows(batch.static))
     return sums
 
 
@@ -156,7 +156,7 @@ def test_each_frame_equals_numpy_and_two_pass_float64(device: cl.Device, recordi
     for first in range(0, len(data.frames), BATCH):
         batch.slots[:] = data.frames[first : first + BATCH]
         sums = batch.integrate(BATCH, data.validity)
-        profiles = frame_profiles(sums, batch.static, geometry.norm_quantum)
+        profiles = ring_profiles(sums.rows(batch.static), geometry.norm_quantum)
         for slot in range(BATCH):
             ok = ~(data.validity.invalid(data.frames[first + slot]) | geometry.mask)
             assert sums.signal[slot].sum() == data.frames[first + slot][ok].sum(dtype=np.uint64)

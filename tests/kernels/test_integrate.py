@@ -15,7 +15,7 @@ from ringwatch_gpu.groups import GroupKernels
 from ringwatch_gpu.integrator import Integrator
 from ringwatch_gpu.memory import check_memory
 from ringwatch_gpu.programs import build
-from ringwatch_gpu.sums import FrameSums
+from ringwatch_gpu.sums import FrameSums, StaticSums
 from ringwatch_gpu.validity import Validity
 
 from . import synthetic
@@ -204,3 +204,26 @@ def test_geometry_bins_can_be_empty(device: cl.Device, form: Form) -> None:
     assert (counts == 0).any()
     kind = np.dtype("u1")
     check(BatchIntegrator(geometry, kind, device, form), synthetic.frames(3, (5, 5), kind, 200), Validity.of(kind))
+
+
+def test_another_mask_on_the_same_integrator_is_like_a_new_one(device: cl.Device, form: Form) -> None:
+    kind, shape = np.dtype("u2"), (37, 53)
+    base = synthetic.geometry(shape, 11)
+    frames = synthetic.frames(8, shape, kind, 300)
+    integrator = BatchIntegrator(base, kind, device, form)
+    check(integrator, frames, Validity.of(kind))
+    masks = np.random.default_rng(5).random((2, *shape)) < 0.3
+    for geometry in (base.masked(masks[0]), base.masked(masks[1]), base):
+        assert integrator.fits(geometry, kind)
+        integrator.change_mask(geometry)
+        integrator.clear()
+        sums = check(integrator, frames, Validity.of(kind))
+        static = StaticSums.of(geometry.bin_table, geometry.norm_q, geometry.bins)
+        assert np.array_equal(sums.rows(integrator.static), sums.rows(static))
+        total, lost = integrator.read_image()
+        expected = reference.evaluate_image(
+            total.ravel(), lost.ravel(), 8, geometry.bin_table, geometry.norm_q, geometry.bins
+        )
+        assert np.array_equal(integrator.evaluate_image(8).norm, expected.norm)
+    assert not integrator.fits(base, np.dtype("u4"))
+    assert not integrator.fits(synthetic.geometry(shape, 11), kind)

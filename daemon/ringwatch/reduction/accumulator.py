@@ -13,7 +13,7 @@ from ringwatch_gpu.batch import BatchIntegrator
 from ringwatch_gpu.errors import DeviceError
 from ringwatch_gpu.reference import ImageSums
 from ringwatch_gpu.spottiness import SpottinessValues, spottiness
-from ringwatch_gpu.sums import FrameSums, RingProfile, RingSums, frame_profiles
+from ringwatch_gpu.sums import FrameSums, RingProfile, RingSums, ring_profiles
 from ringwatch_gpu.validity import Validity
 
 WINDOW = "all"
@@ -51,8 +51,9 @@ class Accumulator:
     def add(self, frame_numbers: NDArray[np.int64]) -> FrameRows:
         """Reduce the frames that lie in the first slots, and say how each of them looks."""
         frames = self.integrator.integrate(len(frame_numbers), self.validity)
-        self.union = self.union.plus_frames(frames, self.integrator.static)
-        return self._rows(frame_numbers, frames)
+        rows = frames.rows(self.integrator.static)
+        self.union = self.union.plus_rows(rows)
+        return self._frame_rows(frame_numbers, frames, ring_profiles(rows, self.union.norm_quantum))
 
     def evaluate(self) -> None:
         """Statistics of the summed image; afterwards ``accumulated`` is up to date.
@@ -92,9 +93,8 @@ class Accumulator:
             found.append(self._profile("accumulated", self._image_profile))
         return found
 
-    def _rows(self, frame_numbers: NDArray[np.int64], frames: FrameSums) -> FrameRows:
+    def _frame_rows(self, frame_numbers: NDArray[np.int64], frames: FrameSums, profiles: RingProfile) -> FrameRows:
         geometry = self.integrator.geometry
-        profiles = frame_profiles(frames, self.integrator.static, geometry.norm_quantum)
         values = spottiness(profiles, geometry.azimuth_fraction)
         count = self.integrator.static.count.sum() - frames.lost_count.sum(axis=1)
         return FrameRows(

@@ -18,7 +18,7 @@ from ringwatch.messages import Frame, Origin, SeriesEnd, SeriesEvent, SeriesStar
 from ringwatch.reduction.geometry import GeometrySource
 from ringwatch.reduction.series import FIRST_GENERATION, UNNAMED, Publish, ReductionSettings, SeriesReduction
 from ringwatch.reduction.slots import DecodeInto, SlotFiller
-from ringwatch_gpu.batch import BatchIntegrator
+from ringwatch_gpu.batch import BatchIntegrator, compile_kernels
 from ringwatch_gpu.errors import DeviceError, GeometryError
 from ringwatch_gpu.geometry import Geometry
 from ringwatch_gpu.tables import BATCH
@@ -142,15 +142,27 @@ class Reduction:
         )
         self._publish(event)
 
+    def prepare(self) -> None:
+        """Make everything ready for frames of 32 bits, so that the first series need not wait.
+
+        Raises
+        ------
+        GeometryError
+            `ShapeUnknown` where the shape has to come from the first frame.
+        KernelBuildError, OutOfDeviceMemory
+        """
+        geometry = self._geometries.base()
+        compile_kernels(geometry, self._device)
+        self._get_integrator(geometry, np.dtype(np.uint32)).slots.fill(0)
+
     def _get_integrator(self, geometry: Geometry, dtype: np.dtype[np.generic]) -> BatchIntegrator:
         """The last integrator if it fits, else a new one."""
         if dtype not in SUPPORTED:
             raise UnsupportedEncoding(f"pixels of type {dtype}", [str(supported) for supported in SUPPORTED])
-        last = self._integrator
-        if last is None or last.geometry is not geometry or last.dtype != dtype:
+        if self._integrator is None or not self._integrator.fits(geometry, dtype):
             self._integrator = None  # its memory is needed
             self._integrator = BatchIntegrator(geometry, dtype, self._device)
-        assert self._integrator is not None  # noqa: S101 - for the type checker
+        self._integrator.change_mask(geometry)
         return self._integrator
 
     def _status(self) -> Status:

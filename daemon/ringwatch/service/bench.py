@@ -17,7 +17,7 @@ from ringwatch_gpu import devices
 from ringwatch_gpu.batch import BatchIntegrator
 from ringwatch_gpu.geometry import Geometry
 from ringwatch_gpu.spottiness import spottiness
-from ringwatch_gpu.sums import RingSums, frame_profiles
+from ringwatch_gpu.sums import RingSums, ring_profiles
 from ringwatch_gpu.tables import BATCH
 from ringwatch_gpu.validity import Validity
 from ringwatch_gpu.verification import Verification
@@ -95,9 +95,9 @@ def _ours(
 
     def integrate() -> None:
         nonlocal union
-        sums = batch.integrate(BATCH, validity)
-        spottiness(frame_profiles(sums, batch.static, geometry.norm_quantum), geometry.azimuth_fraction)
-        union = union.plus_frames(sums, batch.static)
+        rows = batch.integrate(BATCH, validity).rows(batch.static)
+        spottiness(ring_profiles(rows, geometry.norm_quantum), geometry.azimuth_fraction)
+        union = union.plus_rows(rows)
 
     return integrate, lambda: batch.evaluate_image(union.n_frames)
 

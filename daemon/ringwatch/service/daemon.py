@@ -30,7 +30,6 @@ from ringwatch.stream.queue import FrameQueue
 from ringwatch.stream.receiver import Receiver
 from ringwatch.stream.series import SeriesTable
 from ringwatch_gpu import devices
-from ringwatch_gpu.batch import compile_kernels
 from ringwatch_gpu.errors import ShapeUnknown
 
 _BEAT_S = 1.0
@@ -79,7 +78,8 @@ class Daemon:
         if self.hdf5 is not None:
             publishers.append(self.hdf5)
         self._outlets = [Outlet(publisher) for publisher in publishers]
-        self._reduction = ReductionThread(self._make_reduction(), lambda: self._queue.finished, self.request_stop)
+        self._reduction = self._make_reduction()
+        self._thread = ReductionThread(self._reduction, lambda: self._queue.finished, self.request_stop)
 
     def prepare(self) -> None:
         """Build geometry and kernels, so that the first series finds everything ready.
@@ -89,18 +89,18 @@ class Daemon:
         GeometryError, KernelBuildError
         """
         try:
-            geometry = self._geometries.base()
+            self._reduction.prepare()
         except ShapeUnknown as error:
             log.info("geometry waits for the first series", reason=str(error))
             return
-        compile_kernels(geometry, self._device)
+        geometry = self._geometries.base()
         log.info("ready to reduce", geometry=geometry.source, shape=geometry.shape, bins=geometry.bins)
 
     def start(self) -> None:
         """Open everything: publishers first, the detector last."""
         for outlet in self._outlets:
             outlet.start()
-        self._reduction.start()
+        self._thread.start()
         self._receiver.start()
         log.info("listening", stream=self._config.stream.endpoint, device=self._device.name.strip())
 
@@ -123,8 +123,8 @@ class Daemon:
         """Until somebody wakes the daemon to stop; meanwhile the watchdog is fed while turns are made."""
         turns = -1
         while not self._wake.wait(_BEAT_S):
-            if self._reduction.turns != turns:
-                turns = self._reduction.turns
+            if self._thread.turns != turns:
+                turns = self._thread.turns
                 notify("WATCHDOG=1")
 
     def request_stop(self) -> None:
@@ -137,7 +137,7 @@ class Daemon:
         self._receiver.join(_RECEIVER_STOP_S)
         for frame in self._queue.drop_frames():
             self._table.skipped(frame)
-        self._reduction.join(_DRAIN_S)
+        self._thread.join(_DRAIN_S)
         for outlet in self._outlets:
             outlet.stop()
         if self.error:
@@ -148,7 +148,7 @@ class Daemon:
     @property
     def error(self) -> Exception | None:
         """What killed a thread, if anything did."""
-        return self._receiver.error or self._reduction.error
+        return self._receiver.error or self._thread.error
 
     def _make_reduction(self) -> Reduction:
         dummy = self._config.geometry.dummy
