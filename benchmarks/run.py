@@ -1,4 +1,4 @@
-"""`make bench`: integration against pyFAI on every device, then a detector at 200 Hz for a minute. Prints what it finds.
+"""What `make bench` measures: integration against pyFAI on every device, then a detector at 200 Hz for a minute.
 
 python benchmarks/run.py [integration] [stream --seconds 60 --rate 200 --distinct 64 --platform NAME]
 """
@@ -14,6 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
+from statistics import median
 
 from rich.console import Console
 
@@ -42,6 +43,7 @@ class Watcher:
         self.last: Snapshot | None = None
 
     def take(self, result: Result) -> None:
+        """One result of the daemon, in its own thread."""
         if isinstance(result, Snapshot):
             self.last = result
         elif isinstance(result, Status) and result.state == "measuring":
@@ -80,7 +82,8 @@ def stream(rate_hz: float, seconds: float, distinct: int, platform: str | None) 
         "skipped": last.fates.skipped,
         "missing": last.missing,
         "lag_max_s": round(max(watcher.lags_s), 3),
-        "rate_hz_median": round(sorted(watcher.rates_hz)[len(watcher.rates_hz) // 2], 1),
+        "lag_median_s": round(median(watcher.lags_s), 3),
+        "rate_hz_median": round(median(watcher.rates_hz), 1),
         "daemon_core_ms_a_frame": round(1e3 * cpu_s / last.n_frames, 2),
         "daemon_peak_MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "sender": {name: round(value, 3) for name, value in asdict(report).items()},
@@ -89,6 +92,7 @@ def stream(rate_hz: float, seconds: float, distinct: int, platform: str | None) 
 
 
 def main() -> None:
+    """Measure what the command line names, by default everything."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", default=["integration", "stream"], help="integration, stream")
     parser.add_argument("--seconds", type=float, default=60)

@@ -23,6 +23,7 @@ from .validity import Validity
 
 Form = Literal["lanes", "groups"]
 
+SLOT_SETS = 2
 _LARGEST_PRODUCT = 1 << 64
 
 
@@ -69,19 +70,17 @@ class BatchIntegrator:
     ) -> None:
         self.geometry, self.dtype = geometry, dtype
         frame_bytes = geometry.pixels * dtype.itemsize
-        check_memory(device, BATCH * frame_bytes + 26 * geometry.pixels, BATCH * frame_bytes)
+        check_memory(device, SLOT_SETS * BATCH * frame_bytes + 26 * geometry.pixels, BATCH * frame_bytes)
         self.form = form or default_form(device)
         self.context = cl.Context([device])
         self._queue = cl.CommandQueue(self.context)
-        self._slots = Slots(self._queue, BATCH, geometry.pixels, dtype)
+        self._slots = [Slots(self._queue, BATCH, geometry.pixels, dtype) for _ in range(SLOT_SETS)]
         self._image = ImageBuffers(self._queue, geometry.pixels)
         self.static = StaticSums.of(geometry.bin_table, geometry.norm_q, geometry.bins)
         self._tables = DeviceTables(self._queue, geometry)
         self._evaluation = ImageEvaluation(self._queue, geometry, self.static, self._tables, self._image)
         kernels = GroupKernels if self.form == "groups" else LaneKernels
-        self._kernels: GroupKernels | LaneKernels = kernels(
-            self._queue, geometry, dtype, self._slots, self._image, self._tables
-        )
+        self._kernels: GroupKernels | LaneKernels = kernels(self._queue, geometry, dtype, self._image, self._tables)
         self._largest_norm = int(geometry.norm_q.max(initial=0))
 
     def fits(self, geometry: Geometry, dtype: np.dtype[np.generic]) -> bool:
@@ -101,17 +100,22 @@ class BatchIntegrator:
 
     @property
     def slots(self) -> NDArray[np.generic]:
-        """Where the frames of the next batch are written, shape (8, rows, columns), of the frames' own type."""
-        return self._slots.array.reshape(BATCH, *self.geometry.shape)
+        """Where the frames of a batch are written, shape (8, rows, columns), of the frames' own type: the first set."""
+        return self.slot_set(0)
 
-    def integrate(self, n_frames: int, validity: Validity) -> FrameSums:
-        """Sums of the first ``n_frames`` slots, which are also added to the summed image."""
-        self._slots.upload(n_frames)
-        planes, seen = self._kernels.integrate(n_frames, validity)
+    def slot_set(self, which: int) -> NDArray[np.generic]:
+        """One of the two sets of slots: one can be filled while the other is integrated."""
+        return self._slots[which].array.reshape(BATCH, *self.geometry.shape)
+
+    def integrate(self, n_frames: int, validity: Validity, which: int = 0) -> FrameSums:
+        """Sums of the first ``n_frames`` slots of a set, which are also added to the summed image."""
+        slots = self._slots[which]
+        slots.upload(n_frames)
+        planes, seen = self._kernels.integrate(slots.buffer, n_frames, validity)
         signal, square, product, lost, lost_norm, lost_low, lost_high = np.moveaxis(planes[:n_frames], 1, 0)
         signal_sq, norm_signal = exact.words(square), exact.words(product)
         if self._overflows(int(signal.max(initial=0)), seen):
-            wide = np.moveaxis(self._kernels.integrate_wide(n_frames, validity)[:n_frames], 1, 0)
+            wide = np.moveaxis(self._kernels.integrate_wide(slots.buffer, n_frames, validity)[:n_frames], 1, 0)
             signal_sq, norm_signal = exact.from_halves(wide[0], wide[1]), exact.from_halves(wide[2], wide[3])
         return FrameSums(
             signal.copy(), signal_sq, norm_signal, lost.copy(), lost_norm.copy(), exact.from_halves(lost_low, lost_high)

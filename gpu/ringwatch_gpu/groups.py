@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from .geometry import Geometry
 from .image import ImageBuffers
-from .memory import Slots, read
+from .memory import read
 from .programs import build
 from .tables import (
     BATCH,
@@ -43,7 +43,6 @@ class GroupKernels:
         queue: cl.CommandQueue,
         geometry: Geometry,
         dtype: np.dtype[np.generic],
-        slots: Slots,
         image: ImageBuffers,
         tables: DeviceTables,
         group: int = GROUP,
@@ -58,12 +57,10 @@ class GroupKernels:
         self._wide = cl.Kernel(program, "integrate_wide")
         self._accumulate = cl.Kernel(program, "accumulate_image")
         none = (np.uint32(0), NO_DUMMIES)
-        self._integrate.set_args(slots.buffer, *[None] * 4, *none, self._sums, self._seen)
-        self._wide.set_args(slots.buffer, *[None] * 4, *none, self._sums)
+        self._integrate.set_args(None, *[None] * 4, *none, self._sums, self._seen)
+        self._wide.set_args(None, *[None] * 4, *none, self._sums)
         self.change_mask(geometry)
-        self._accumulate.set_args(
-            slots.buffer, tables.bin_table, np.uint32(0), *none, image.low, image.high, image.lost
-        )
+        self._accumulate.set_args(None, tables.bin_table, np.uint32(0), *none, image.low, image.high, image.lost)
 
     def change_mask(self, geometry: Geometry) -> None:
         """Sort the used pixels anew."""
@@ -76,9 +73,11 @@ class GroupKernels:
             self._integrate.set_arg(position, ring)
             self._wide.set_arg(position, ring)
 
-    def integrate(self, n_frames: int, validity: Validity) -> tuple[NDArray[np.uint64], int]:
-        """Planes of the batch, (8, 7, bins), valid until the next call, and the OR of all valid values."""
+    def integrate(self, frames: cl.Buffer, n_frames: int, validity: Validity) -> tuple[NDArray[np.uint64], int]:
+        """Planes of a buffer's first frames, (8, 7, bins), valid until the next call, and the OR of all values."""
         limit, dummies = validity_arguments(validity)
+        self._integrate.set_arg(0, frames)
+        self._accumulate.set_arg(0, frames)
         for position, argument in enumerate((np.uint32(n_frames), limit, dummies), start=2):
             self._accumulate.set_arg(position, argument)
         cl.enqueue_fill_buffer(self._queue, self._seen, np.zeros(1, np.uint32), 0, 4)
@@ -89,8 +88,9 @@ class GroupKernels:
         read(self._queue, (seen, self._seen), (self._host, self._sums))
         return self._host, int(seen[0])
 
-    def integrate_wide(self, n_frames: int, validity: Validity) -> NDArray[np.uint64]:
+    def integrate_wide(self, frames: cl.Buffer, n_frames: int, validity: Validity) -> NDArray[np.uint64]:
         """Halves of squares and products, (8, 4, bins)."""
+        self._wide.set_arg(0, frames)
         self._launch(self._wide, n_frames, *validity_arguments(validity))
         host = np.empty((BATCH, WIDE_PLANES, self._host.shape[2]), np.uint64)
         read(self._queue, (host, self._sums))

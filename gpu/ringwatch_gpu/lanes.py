@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from .geometry import Geometry
 from .image import ImageBuffers
-from .memory import Slots, read
+from .memory import read
 from .programs import build
 from .tables import (
     BATCH,
@@ -44,7 +44,6 @@ class LaneKernels:
         queue: cl.CommandQueue,
         geometry: Geometry,
         dtype: np.dtype[np.generic],
-        slots: Slots,
         image: ImageBuffers,
         tables: DeviceTables,
     ) -> None:
@@ -63,7 +62,7 @@ class LaneKernels:
         self._integrate = cl.Kernel(program, "integrate")
         self._wide = cl.Kernel(program, "integrate_wide")
         self._reduce, self._reduce_lost, self._reduce_wide = (cl.Kernel(program, "reduce_items") for _ in range(3))
-        pixels = (slots.buffer, zeros, tables.bin_table, tables.norm_q)
+        pixels = (None, zeros, tables.bin_table, tables.norm_q)
         none = (np.uint32(0), np.uint32(0), NO_DUMMIES)
         image_sum = (image.low, image.high, image.lost)
         self._integrate.set_args(*pixels, np.uint32(0), *none, partial, losses, self._seen, *image_sum)
@@ -76,9 +75,10 @@ class LaneKernels:
     def change_mask(self, geometry: Geometry) -> None:
         """Nothing to do: the kernels read the bins from the tables."""
 
-    def integrate(self, n_frames: int, validity: Validity) -> tuple[NDArray[np.uint64], int]:
-        """Planes of the batch, (8, 7, bins), valid until the next call, and the OR of all valid values."""
+    def integrate(self, frames: cl.Buffer, n_frames: int, validity: Validity) -> tuple[NDArray[np.uint64], int]:
+        """Planes of a buffer's first frames, (8, 7, bins), valid until the next call, and the OR of all values."""
         arguments = (np.uint32(n_frames), np.uint32(validity.rare), *validity_arguments(validity))
+        self._integrate.set_arg(0, frames)
         for position, argument in enumerate(arguments, start=4):
             self._integrate.set_arg(position, argument)
         bins = self._host.shape[2]
@@ -88,8 +88,9 @@ class LaneKernels:
         read(self._queue, (self._seen_host, self._seen), (self._host, self._sums))
         return self._host, int(np.bitwise_or.reduce(self._seen_host))
 
-    def integrate_wide(self, n_frames: int, validity: Validity) -> NDArray[np.uint64]:
+    def integrate_wide(self, frames: cl.Buffer, n_frames: int, validity: Validity) -> NDArray[np.uint64]:
         """Halves of squares and products, (8, 4, bins)."""
+        self._wide.set_arg(0, frames)
         for position, argument in enumerate((np.uint32(n_frames), *validity_arguments(validity)), start=4):
             self._wide.set_arg(position, argument)
         host = np.empty((BATCH, WIDE_PLANES, self._host.shape[2]), np.uint64)

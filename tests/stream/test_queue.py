@@ -174,3 +174,14 @@ def test_gauges_follow_what_waits() -> None:
     queue.get_batch(8, 0.0)
     queue.get_batch(8, 0.0)
     assert (queue.backlog_bytes, queue.oldest_s) == (0, 0.0)
+
+
+def test_a_full_batch_is_taken_only_where_it_waits_already() -> None:
+    queue = queue_of(100)
+    for number in range(3):
+        queue.put(frame(number))
+    assert queue.take_full_batch(4) == []
+    assert numbers([*queue.take_full_batch(2)]) == [0, 1]
+    queue.put(SeriesEnd(1))
+    queue.put(frame(3))
+    assert queue.take_full_batch(2) == []

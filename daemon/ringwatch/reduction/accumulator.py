@@ -48,9 +48,9 @@ class Accumulator:
         """Number of frames in the union and in the summed image."""
         return self.union.n_frames
 
-    def add(self, frame_numbers: NDArray[np.int64]) -> FrameRows:
-        """Reduce the frames that lie in the first slots, and say how each of them looks."""
-        frames = self.integrator.integrate(len(frame_numbers), self.validity)
+    def add(self, frame_numbers: NDArray[np.int64], slot_set: int = 0) -> FrameRows:
+        """Reduce the frames that lie in the first slots of a set, and say how each of them looks."""
+        frames = self.integrator.integrate(len(frame_numbers), self.validity, slot_set)
         rows = frames.rows(self.integrator.static)
         self.union = self.union.plus_rows(rows)
         return self._frame_rows(frame_numbers, frames, ring_profiles(rows, self.union.norm_quantum))

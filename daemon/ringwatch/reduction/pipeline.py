@@ -17,8 +17,8 @@ from ringwatch.errors import UnsupportedEncoding
 from ringwatch.messages import Frame, Origin, SeriesEnd, SeriesEvent, SeriesStart, Status, StreamMessage
 from ringwatch.reduction.geometry import GeometrySource
 from ringwatch.reduction.series import FIRST_GENERATION, UNNAMED, Publish, ReductionSettings, SeriesReduction
-from ringwatch.reduction.slots import DecodeInto, SlotFiller
-from ringwatch_gpu.batch import BatchIntegrator, compile_kernels
+from ringwatch.reduction.slots import DecodeInto, Filling, SlotFiller
+from ringwatch_gpu.batch import SLOT_SETS, BatchIntegrator, compile_kernels
 from ringwatch_gpu.errors import DeviceError, GeometryError
 from ringwatch_gpu.geometry import Geometry
 from ringwatch_gpu.tables import BATCH
@@ -31,14 +31,17 @@ STATUS_S = 2.0
 GetBatch = Callable[[int, float], Sequence[StreamMessage]]
 """(largest batch, seconds its oldest frame may wait) -> messages of one kind, empty if nothing came for a while."""
 
+TakeFullBatch = Callable[[int], Sequence[Frame]]
+"""(size of a batch) -> so many frames if they are what comes next, else nothing; never waits."""
+
 
 class Reduction:
     """Reduces series after series.
 
     Parameters
     ----------
-    get_batch
-        Where the messages come from.
+    get_batch, take_full_batch
+        Where the messages come from; the second takes frames that wait already, and only a whole batch of them.
     backlog
         Bytes that wait there.
     geometries
@@ -54,6 +57,7 @@ class Reduction:
     def __init__(
         self,
         get_batch: GetBatch,
+        take_full_batch: TakeFullBatch,
         backlog: Callable[[], int],
         geometries: GeometrySource,
         device: cl.Device,
@@ -62,28 +66,23 @@ class Reduction:
         settings: ReductionSettings,
         clock: Clock,
     ) -> None:
-        self._get_batch, self._backlog, self._geometries = get_batch, backlog, geometries
+        self._get_batch, self._take_full_batch, self._backlog = get_batch, take_full_batch, backlog
+        self._geometries = geometries
         self._device, self._publish, self._settings, self._clock = device, publish, settings, clock
         self._filler = SlotFiller(decode_into, settings.decoder_threads)
         self._integrator: BatchIntegrator | None = None
         self._series: SeriesReduction | None = None
+        self._filling: Filling | None = None
         self._refused: SeriesStart | None = None
         self._refusal = ""
         self._throughput = _Throughput(clock)
 
     def step(self) -> None:
         """One turn: at most one batch, or one start or end of a series."""
-        is_first = self._series is not None and self._series.n_frames == 0
-        messages = self._get_batch(1 if is_first else BATCH, FLUSH_S)  # the first frame waits for no other
-        match messages:
-            case []:
-                pass
-            case [SeriesStart() as start]:
-                self._start(start)
-            case [SeriesEnd() as end]:
-                self._end(end)
-            case frames:
-                self._reduce([frame for frame in frames if isinstance(frame, Frame)])
+        if self._filling is None:
+            self._take()
+        if self._filling is not None and self._series is not None:
+            self._reduce(self._series, self._filling)
         if self._series is not None:
             self._series.keep_up()
         if self._throughput.is_due():
@@ -92,6 +91,19 @@ class Reduction:
     def close(self) -> None:
         """Let go of the decoders."""
         self._filler.close()
+
+    def _take(self) -> None:
+        """Take what comes next: a start or an end is dealt with, a batch of frames begins to be decoded."""
+        is_first = self._series is not None and self._series.n_frames == 0
+        match self._get_batch(1 if is_first else BATCH, FLUSH_S):  # the first frame waits for no other
+            case []:
+                pass
+            case [SeriesStart() as start]:
+                self._start(start)
+            case [SeriesEnd() as end]:
+                self._end(end)
+            case frames:
+                self._begin([frame for frame in frames if isinstance(frame, Frame)])
 
     def _start(self, start: SeriesStart) -> None:
         self._refused = None
@@ -115,7 +127,7 @@ class Reduction:
             self._series.finish(end)
         self._series = self._refused = None
 
-    def _reduce(self, frames: Sequence[Frame]) -> None:
+    def _begin(self, frames: Sequence[Frame]) -> None:
         if self._series is None:
             if self._refused is not None:
                 self._refused.fates.excluded["series refused"] += len(frames)
@@ -124,12 +136,16 @@ class Reduction:
         try:
             if start.shape is None:  # the header did not say it: the first frame does
                 self._geometries.for_series(frames[0].shape, start.pixel_mask)
-            reduced = self._series.reduce(frames)
+            self._filling = self._series.begin(frames)
         except (GeometryError, UnsupportedEncoding) as error:
             start.fates.excluded["series refused"] += len(frames)
             self._refuse(start, str(error))
-        else:
-            self._throughput.count(reduced, frames[0].received_s)
+
+    def _reduce(self, series: SeriesReduction, filling: Filling) -> None:
+        """Reduce a batch. If the next one waits already, it is decoded meanwhile: then no core idles."""
+        following = self._take_full_batch(BATCH)
+        self._filling = series.begin(following) if following else None
+        self._throughput.count(series.reduce(filling), filling.frames[0].received_s)
 
     def _refuse(self, start: SeriesStart, reason: str) -> None:
         """Give up a series that cannot be reduced; the next one has its chance."""
@@ -153,7 +169,9 @@ class Reduction:
         """
         geometry = self._geometries.base()
         compile_kernels(geometry, self._device)
-        self._get_integrator(geometry, np.dtype(np.uint32)).slots.fill(0)
+        integrator = self._get_integrator(geometry, np.dtype(np.uint32))
+        for which in range(SLOT_SETS):
+            integrator.slot_set(which).fill(0)  # what is written once has its pages
 
     def _get_integrator(self, geometry: Geometry, dtype: np.dtype[np.generic]) -> BatchIntegrator:
         """The last integrator if it fits, else a new one."""

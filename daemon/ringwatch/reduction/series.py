@@ -20,8 +20,8 @@ from ringwatch.messages import (
     Snapshot,
 )
 from ringwatch.reduction.accumulator import Accumulator
-from ringwatch.reduction.slots import SlotFiller, gap_dummy
-from ringwatch_gpu.batch import BatchIntegrator
+from ringwatch.reduction.slots import Filling, SlotFiller, gap_dummy
+from ringwatch_gpu.batch import SLOT_SETS, BatchIntegrator
 from ringwatch_gpu.geometry import Geometry
 from ringwatch_gpu.validity import Validity
 
@@ -85,7 +85,7 @@ class SeriesReduction:
         self._settings, self._publish, self._clock = settings, publish, clock
         self._accumulator: Accumulator | None = None
         self._evaluated_s = self._snapshot_s = clock.monotonic_s()
-        self._published_frames = 0
+        self._published_frames = self._slot_set = 0
         self.origin = Origin(start.series, start.unique_id, start.sample or UNNAMED, FIRST_GENERATION, geometry.digest)
         self._event("joined" if start.joined else "start", " ".join(header_warnings(start, geometry)))
         if start.dtype is not None:
@@ -96,16 +96,21 @@ class SeriesReduction:
         """Number of frames reduced so far."""
         return self._accumulator.n_frames if self._accumulator else 0
 
-    def reduce(self, frames: Sequence[Frame]) -> int:
-        """Reduce a batch of frames of this series and publish their rows; the number that counted."""
+    def begin(self, frames: Sequence[Frame]) -> Filling:
+        """Begin to decode a batch of frames of this series, into the slots that are not being integrated."""
         accumulator = self._accumulator or self._open(frames[0].dtype)
-        slots = accumulator.integrator.slots
-        numbers = self._filler.fill(frames, slots, self.start.fates)
-        if not numbers.size:
+        self._slot_set = (self._slot_set + 1) % SLOT_SETS
+        slots = accumulator.integrator.slot_set(self._slot_set)
+        return self._filler.begin(frames, slots, self._slot_set, self.start.fates)
+
+    def reduce(self, filling: Filling) -> int:
+        """Reduce a batch and publish its rows; the number of frames that counted."""
+        accumulator, numbers = self._accumulator, filling.finish()
+        if accumulator is None or not numbers.size:
             return 0
         if accumulator.n_frames == 0:
-            accumulator.validity = self._with_gap_dummy(accumulator.validity, slots[0])
-        rows = accumulator.add(numbers)
+            accumulator.validity = self._with_gap_dummy(accumulator.validity, filling.slots[0])
+        rows = accumulator.add(numbers, filling.which)
         self.start.fates.reduced += numbers.size
         self._publish(rows)
         self.keep_up()

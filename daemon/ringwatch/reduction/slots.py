@@ -1,7 +1,8 @@
 """From encoded frames to decoded ones in the slots, several at a time; what cannot be decoded is left out."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,29 +21,24 @@ class SlotFiller:
         self._decode_into = decode_into
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
 
-    def fill(self, frames: Sequence[Frame], slots: NDArray[np.generic], fates: Fates) -> NDArray[np.int64]:
-        """Decode into the first slots without gaps.
+    def begin(self, frames: Sequence[Frame], slots: NDArray[np.generic], which: int, fates: Fates) -> "Filling":
+        """Begin to decode into the first slots.
 
         Parameters
         ----------
         frames
             At most as many as there are slots.
         slots
-            Shape (batch, rows, columns).
+            Shape (batch, rows, columns); nobody else touches them until the filling is finished.
+        which
+            Number of this set of slots.
         fates
             Where malformed frames are counted by reason.
-
-        Returns
-        -------
-        The numbers of the frames that were decoded, in the order of their slots.
         """
-        failures = list(self._pool.map(self._try_decode, frames, slots[: len(frames)]))
-        good = [position for position, failure in enumerate(failures) if failure is None]
-        for slot, position in enumerate(good):
-            if slot != position:
-                slots[slot] = slots[position]
-        fates.malformed.update(failure.reason for failure in failures if failure is not None)
-        return np.array([frames[position].frame for position in good], np.int64)
+        attempts = [
+            self._pool.submit(self._try_decode, frame, slot) for frame, slot in zip(frames, slots, strict=False)
+        ]
+        return Filling(frames, slots, which, fates, attempts)
 
     def close(self) -> None:
         """End the threads."""
@@ -54,6 +50,32 @@ class SlotFiller:
         except MalformedMessage as error:
             return error
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class Filling:
+    """A batch that is being decoded."""
+
+    frames: Sequence[Frame]
+    slots: NDArray[np.generic]
+    which: int
+    fates: Fates
+    attempts: Sequence[Future[MalformedMessage | None]]
+
+    def finish(self) -> NDArray[np.int64]:
+        """Wait for it, and close the gaps that undecodable frames have left.
+
+        Returns
+        -------
+        The numbers of the frames that were decoded, in the order of their slots.
+        """
+        failures = [attempt.result() for attempt in self.attempts]
+        good = [position for position, failure in enumerate(failures) if failure is None]
+        for slot, position in enumerate(good):
+            if slot != position:
+                self.slots[slot] = self.slots[position]
+        self.fates.malformed.update(failure.reason for failure in failures if failure is not None)
+        return np.array([self.frames[position].frame for position in good], np.int64)
 
 
 def gap_dummy(frame: NDArray[np.generic], gaps: NDArray[np.bool_]) -> int | None:

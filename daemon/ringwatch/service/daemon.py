@@ -160,6 +160,7 @@ class Daemon:
         )
         return Reduction(
             self._queue.get_batch,
+            self._queue.take_full_batch,
             lambda: self._queue.backlog_bytes,
             self._geometries,
             self._device,

@@ -18,6 +18,7 @@ from ringwatch.config import Config, FilesConfig
 from ringwatch.errors import RingwatchError
 from ringwatch.messages import (
     Fates,
+    Frame,
     FrameRows,
     Profile,
     Result,
@@ -86,6 +87,7 @@ def reduce_files(
     messages, results = _Messages(files, progress), _Results()
     reduction = Reduction(
         messages.get_batch,
+        messages.take_full_batch,
         lambda: 0,
         GeometrySource(config.geometry, read_mask),
         device,
@@ -111,14 +113,24 @@ class _Messages:
         self._names, self._progress = files, progress
         self._total = sum(file.n_frames for file in self._files)
         self._batches = self._all_batches()
+        self._held: list[StreamMessage] = []
         self.exhausted = False
 
     def get_batch(self, max_frames: int, timeout_s: float) -> Sequence[StreamMessage]:
         """The next batch; frames are there already, so nothing is waited for."""
         del max_frames, timeout_s  # batches of eight are what the kernels take
-        batch = next(self._batches, None)
-        self.exhausted = batch is None
-        return batch or []
+        batch = self._held or next(self._batches, [])
+        self.exhausted, self._held = not batch, []
+        return batch
+
+    def take_full_batch(self, n_frames: int) -> Sequence[Frame]:
+        """The next batch, if it is one of frames and full."""
+        self._held = self._held or next(self._batches, [])
+        frames = [message for message in self._held if isinstance(message, Frame)]
+        if len(frames) < n_frames:
+            return []
+        self._held = []
+        return frames
 
     def close(self) -> None:
         """Close all files."""

@@ -102,6 +102,13 @@ class FrameQueue:
                 self._changed.wait(wait_s)
             return self._take(max_frames)
 
+    def take_full_batch(self, n_frames: int) -> list[Frame]:
+        """Take ``n_frames`` frames if so many are at the head, else nothing; never waits."""
+        with self._changed:
+            if self._frames_at_head(n_frames) < n_frames:
+                return []
+            return [message for message in self._take(n_frames) if isinstance(message, Frame)]
+
     @property
     def finished(self) -> bool:
         """Whether the queue is closed and everything was taken."""
