@@ -25,7 +25,7 @@ demo: .venv/opencl
 	start=$$(date +%s); $(BIN)/ringwatch demo && echo "The demo took $$(($$(date +%s) - start)) s."
 
 test: .venv/opencl
-	$(BIN)/pytest
+	start=$$(date +%s); $(BIN)/pytest && echo "The tests took $$(($$(date +%s) - start)) s."
 
 lint: .venv/installed
 	$(BIN)/ruff check

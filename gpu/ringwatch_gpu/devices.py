@@ -142,6 +142,8 @@ def _missing_ability(device: cl.Device, kind: Kind) -> str:
         return "it has no compiler"
     if device.profile != "FULL_PROFILE" and "cles_khr_int64" not in extensions:
         return "it has no 64-bit integers"
+    if not device.double_fp_config:
+        return "it has no 64-bit floating point"
     if kind == "gpu" and "cl_khr_int64_base_atomics" not in extensions:
         return "it has no 64-bit atomics (cl_khr_int64_base_atomics)"
     return ""

@@ -103,13 +103,14 @@ def test_the_description_says_which_device_is_used_and_why(machine):
         ({"endian_little": False}, "it is big endian"),
         ({"compiler_available": False}, "it has no compiler"),
         ({"profile": "EMBEDDED_PROFILE"}, "it has no 64-bit integers"),
+        ({"double_fp_config": 0}, "it has no 64-bit floating point"),
         ({"extensions": "cl_khr_fp64"}, "it has no 64-bit atomics (cl_khr_int64_base_atomics)"),
         ({"available": False}, "it is not available"),
         ({}, ""),
     ],
 )
 def test_what_a_device_says_it_cannot_do_makes_it_unusable(fault, sentence):
-    able = {"available": True, "endian_little": True, "compiler_available": True}
+    able = {"available": True, "endian_little": True, "compiler_available": True, "double_fp_config": 1}
     gpu = able | {"profile": "FULL_PROFILE", "extensions": "cl_khr_fp64 cl_khr_int64_base_atomics"}
     assert devices._missing_ability(SimpleNamespace(**(gpu | fault)), "gpu") == sentence
 

@@ -116,3 +116,13 @@ def test_at_the_end_everything_is_told_once_more(played: Played) -> None:
 def test_a_series_without_a_frame_ends_without_results(played: Played) -> None:
     played.series.finish(SeriesEnd(1, "A", "abandoned"))
     assert played.kinds() == ["start", "ready", "abandoned"]
+
+
+def test_a_batch_may_be_decoded_while_another_waits(played: Played) -> None:
+    first, second = played.series.begin([frame(0, 1)]), played.series.begin([frame(1, 3)])
+    for filling in (first, second):
+        filling.finish()
+    played.series.reduce(first)
+    one = played.last(FrameRows).total_signal[0]
+    played.series.reduce(second)
+    assert played.last(FrameRows).total_signal[0] == 3 * one > 0
