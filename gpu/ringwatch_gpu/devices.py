@@ -134,19 +134,17 @@ def _fits(info: DeviceInfo, platform: str | None, kind: Kind | None) -> bool:
 def _missing_ability(device: cl.Device, kind: Kind) -> str:
     """What the device says it cannot do."""
     extensions = device.extensions.split()
-    if not device.available:
-        return "it is not available"
-    if not device.endian_little:
-        return "it is big endian"
-    if not device.compiler_available:
-        return "it has no compiler"
-    if device.profile != "FULL_PROFILE" and "cles_khr_int64" not in extensions:
-        return "it has no 64-bit integers"
-    if not device.double_fp_config:
-        return "it has no 64-bit floating point"
-    if kind == "gpu" and "cl_khr_int64_base_atomics" not in extensions:
-        return "it has no 64-bit atomics (cl_khr_int64_base_atomics)"
-    return ""
+    small = device.profile != "FULL_PROFILE"
+    abilities = {
+        "it is not available": device.available,
+        "it is big endian": device.endian_little,
+        "it has no compiler": device.compiler_available,
+        "it has no 64-bit integers": not small or "cles_khr_int64" in extensions,
+        "it has no 64-bit floating point": device.double_fp_config,
+        "it has no 64-bit atomics (cl_khr_int64_base_atomics)": kind != "gpu"
+        or "cl_khr_int64_base_atomics" in extensions,
+    }
+    return next((lack for lack, able in abilities.items() if not able), "")
 
 
 def _probe_failure(device: cl.Device, kind: Kind) -> str:
