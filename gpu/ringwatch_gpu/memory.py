@@ -14,7 +14,8 @@ def page_aligned(size_bytes: int) -> NDArray[np.uint8]:
 
     Intel's CPU runtime silently works on a stale copy of host memory that is not aligned to pages.
     """
-    memory = mmap.mmap(-1, max(1, -(-size_bytes // mmap.PAGESIZE)) * mmap.PAGESIZE)
+    rounded = max(1, -(-size_bytes // mmap.PAGESIZE)) * mmap.PAGESIZE
+    memory = mmap.mmap(-1, rounded, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)  # shared pages are never huge
     memory.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(memory, np.uint8)
 

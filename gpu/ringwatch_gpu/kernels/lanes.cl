@@ -22,7 +22,9 @@
 #define POINTERS                                                                                                       \
     global const PIXEL *p0 = LANE(0), *p1 = LANE(1), *p2 = LANE(2), *p3 = LANE(3);                                     \
     global const PIXEL *p4 = LANE(4), *p5 = LANE(5), *p6 = LANE(6), *p7 = LANE(7);
-#define LOAD(i) (uint8)(p0[i], p1[i], p2[i], p3[i], p4[i], p5[i], p6[i], p7[i])
+#define JOINED(type, lanes) type##lanes
+#define VECTOR(type, lanes) JOINED(type, lanes)
+#define LOAD(i) convert_uint8((VECTOR(PIXEL, 8))(p0[i], p1[i], p2[i], p3[i], p4[i], p5[i], p6[i], p7[i]))
 
 uint or_of(const uint8 v) {
     const uint4 a = v.lo | v.hi;
