@@ -81,6 +81,7 @@ class BatchIntegrator:
         self._evaluation = ImageEvaluation(self._queue, geometry, self.static, self._tables, self._image)
         kernels = GroupKernels if self.form == "groups" else LaneKernels
         self._kernels: GroupKernels | LaneKernels = kernels(self._queue, geometry, dtype, self._image, self._tables)
+        self._image_used = False
         self._largest_norm = int(geometry.norm_q.max(initial=0))
 
     def fits(self, geometry: Geometry, dtype: np.dtype[np.generic]) -> bool:
@@ -111,6 +112,7 @@ class BatchIntegrator:
         """Sums of the first ``n_frames`` slots of a set, which are also added to the summed image."""
         slots = self._slots[which]
         slots.upload(n_frames)
+        self._image_used = True
         planes, seen = self._kernels.integrate(slots.buffer, n_frames, validity)
         signal, square, product, lost, lost_norm, lost_low, lost_high = np.moveaxis(planes[:n_frames], 1, 0)
         signal_sq, norm_signal = exact.words(square), exact.words(product)
@@ -131,8 +133,10 @@ class BatchIntegrator:
         return total.reshape(self.geometry.shape), lost.reshape(self.geometry.shape)
 
     def clear(self) -> None:
-        """Forget the summed image."""
-        self._image.clear()
+        """Forget the summed image, where there is one."""
+        if self._image_used:
+            self._image.clear()
+        self._image_used = False
 
     def _overflows(self, largest_signal: int, seen: int) -> bool:
         """Whether a 64-bit sum may have wrapped: sum s^2 <= max(s) sum s, sum g s <= max(g) sum s."""

@@ -137,6 +137,8 @@ class SeriesReduction:
             self._snapshot(self._accumulator)
             self._publish(self._result(self._accumulator, end))
         self._event("abandoned" if end.reason == "abandoned" else "end", end.reason)
+        if self._accumulator is not None:
+            self._accumulator.integrator.clear()  # now, so that the next series need not wait for it
 
     def _open(self, dtype: np.dtype[np.generic]) -> Accumulator:
         integrator = self._get_integrator(self.geometry, dtype)
