@@ -8,11 +8,10 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
+from tutorial_daemon import configuration
 
-from ringwatch.config import Config
 from ringwatch.messages import FrameRows, Result, SeriesEvent, SeriesStart
 from ringwatch.service.daemon import Daemon
 from ringwatch.stream.encode import Encoded, compress_bslz4
@@ -51,18 +50,11 @@ def main() -> None:
     simulator, watch = Simulator(TUTORIAL, DEFAULT_SEED), Stopwatch()
     encoded: list[Encoded] = [("bslz4", compress_bslz4(simulator.frame())) for _ in range(8)]
     with tempfile.TemporaryDirectory() as scratch:
-        poni, endpoint = Path(scratch, "tutorial.poni"), f"ipc://{scratch}/detector"
-        poni.write_text(TUTORIAL.poni())
-        given = {
-            "stream": {"endpoint": endpoint},
-            "geometry": {"poni": str(poni)},
-            "publish": {"zmq": {"bind": "tcp://127.0.0.1:0"}, "hdf5": {"root": scratch}},
-            "web": {"bind": "127.0.0.1:0"},
-        }
-        daemon = Daemon(Config.from_mapping(given), on_result=watch.take)
+        config = configuration(scratch)
+        daemon = Daemon(config, on_result=watch.take)
         daemon.prepare()
         daemon.start()
-        with Sender(endpoint) as sender:
+        with Sender(config.stream.endpoint) as sender:
             for number, wait_s in enumerate(TRIGGERED_AFTER_S):
                 start = SeriesStart(
                     number,

@@ -13,12 +13,11 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from multiprocessing import get_context
-from pathlib import Path
 from statistics import median
 
 from rich.console import Console
+from tutorial_daemon import configuration
 
-from ringwatch.config import Config
 from ringwatch.messages import Result, SeriesEvent, Snapshot, Status
 from ringwatch.service.bench import bench, show
 from ringwatch.service.daemon import Daemon
@@ -56,22 +55,14 @@ class Watcher:
 def stream(rate_hz: float, seconds: float, distinct: int, platform: str | None) -> dict[str, object]:
     """A series through the whole daemon, sender and receiver on this machine."""
     with tempfile.TemporaryDirectory() as scratch:
-        poni, endpoint = Path(scratch, "tutorial.poni"), f"ipc://{scratch}/detector"
-        poni.write_text(TUTORIAL.poni())
-        given = {
-            "stream": {"endpoint": endpoint},
-            "geometry": {"poni": str(poni)},
-            "publish": {"zmq": {"bind": "tcp://127.0.0.1:0"}, "hdf5": {"root": scratch}},
-            "web": {"bind": "127.0.0.1:0"},
-            "device": {"platform": platform} if platform else {},
-        }
+        config = configuration(scratch, platform)
         watcher = Watcher()
-        daemon = Daemon(Config.from_mapping(given), on_result=watcher.take)
+        daemon = Daemon(config, on_result=watcher.take)
         daemon.prepare()
         daemon.start()
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as detector:
             cpu_s, begin_s = time.process_time(), time.monotonic()
-            report = detector.submit(send, endpoint, rate_hz, round(rate_hz * seconds), distinct).result()
+            report = detector.submit(send, config.stream.endpoint, rate_hz, round(rate_hz * seconds), distinct).result()
             watcher.ended.wait(30)
             cpu_s, wall_s = time.process_time() - cpu_s, time.monotonic() - begin_s
         daemon.stop()
