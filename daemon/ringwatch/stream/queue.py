@@ -122,13 +122,6 @@ class FrameQueue:
         """Bytes that wait."""
         return self._frame_bytes + self._other_bytes
 
-    @property
-    def oldest_s(self) -> float:
-        """For how long the oldest waiting frame has waited, 0 where none waits."""
-        with self._changed:
-            frame = next((m for m in self._waiting if isinstance(m, Frame)), None)
-        return 0.0 if frame is None else max(0.0, self._clock.monotonic_s() - frame.received_s)
-
     # ---------------------------------------------------------------------------------- helpers, under the condition
 
     def _has_room(self) -> bool:
