@@ -104,6 +104,16 @@ class GeometryConfig(Section):
     splitting: Literal["no"] = "no"
     """"no": each pixel belongs to one bin, which keeps all sums exact."""
 
+    @property
+    def dummies(self) -> tuple[int, ...] | None:
+        """The listed dummy values; None for "auto"."""
+        return None if self.dummy == "auto" else self.dummy
+
+    @property
+    def polarization_factor(self) -> float | None:
+        """The factor; None for "none"."""
+        return None if self.polarization == "none" else self.polarization
+
 
 class ProfilesConfig(Section):
     """The azimuthal profiles."""

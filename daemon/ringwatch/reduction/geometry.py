@@ -82,7 +82,7 @@ class GeometrySource:
             bins=config.bins,
             radial_range=config.radial_range,
             solid_angle=config.solid_angle,
-            polarization=None if config.polarization == "none" else config.polarization,
+            polarization=config.polarization_factor,
         )
         if config.mask is None:
             return geometry

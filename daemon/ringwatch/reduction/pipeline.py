@@ -5,6 +5,7 @@ row for each frame; at intervals it evaluates the summed image. Series begin and
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from threading import Thread
 from typing import Literal
 
@@ -74,6 +75,7 @@ class Reduction:
         self._series: SeriesReduction | None = None
         self._filling: Filling | None = None
         self._refused: SeriesStart | None = None
+        self._shapeless: SeriesStart | None = None
         self._refusal = ""
         self._throughput = _Throughput(clock)
 
@@ -107,6 +109,9 @@ class Reduction:
 
     def _start(self, start: SeriesStart) -> None:
         self._refused = None
+        if start.shape is None:  # the header did not say it: the first frame does
+            self._shapeless = start
+            return
         try:
             geometry = self._geometries.for_series(start.shape, start.pixel_mask)
             self._series = SeriesReduction(
@@ -125,21 +130,20 @@ class Reduction:
     def _end(self, end: SeriesEnd) -> None:
         if self._series is not None:
             self._series.finish(end)
-        self._series = self._refused = None
+        self._series = self._refused = self._shapeless = None
 
     def _begin(self, frames: Sequence[Frame]) -> None:
-        if self._series is None:
-            if self._refused is not None:
-                self._refused.fates.excluded["series refused"] += len(frames)
-            return
-        start = self._series.start
-        try:
-            if start.shape is None:  # the header did not say it: the first frame does
-                self._geometries.for_series(frames[0].shape, start.pixel_mask)
-            self._filling = self._series.begin(frames)
-        except (GeometryError, UnsupportedEncoding) as error:
-            start.fates.excluded["series refused"] += len(frames)
-            self._refuse(start, str(error))
+        if self._shapeless is not None:
+            start, self._shapeless = self._shapeless, None
+            self._start(replace(start, shape=frames[0].shape, dtype=frames[0].dtype))
+        series = self._series
+        if series is not None:
+            try:
+                self._filling = series.begin(frames)
+            except UnsupportedEncoding as error:
+                self._refuse(series.start, str(error))
+        if self._refused is not None:
+            self._refused.fates.excluded["series refused"] += len(frames)
 
     def _reduce(self, series: SeriesReduction, filling: Filling) -> None:
         """Reduce a batch. If the next one waits already, it is decoded meanwhile: then no core idles."""

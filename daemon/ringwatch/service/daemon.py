@@ -4,7 +4,6 @@ receiver -> queue -> reduction -> one outlet for each publisher. The main thread
 a thread, and feeds systemd's watchdog while the reduction makes its turns.
 """
 
-import os
 import signal
 from collections.abc import Callable
 from threading import Event
@@ -21,10 +20,9 @@ from ringwatch.publish.web import WebPublisher
 from ringwatch.publish.zeromq import ZeroMQPublisher
 from ringwatch.reduction.geometry import GeometrySource
 from ringwatch.reduction.pipeline import Reduction, ReductionThread
-from ringwatch.reduction.series import ReductionSettings
 from ringwatch.service.masks import read_mask
 from ringwatch.service.notify import notify
-from ringwatch.service.versions import versions
+from ringwatch.service.settings import reduction_settings
 from ringwatch.stream.decompress import decode_into
 from ringwatch.stream.queue import FrameQueue
 from ringwatch.stream.receiver import Receiver
@@ -35,7 +33,6 @@ from ringwatch_gpu.errors import ShapeUnknown
 _BEAT_S = 1.0
 _RECEIVER_STOP_S = 0.5
 _DRAIN_S = 1.0
-_MAX_DECODERS = 8
 
 log = structlog.get_logger(__name__)
 
@@ -151,13 +148,6 @@ class Daemon:
         return self._receiver.error or self._thread.error
 
     def _make_reduction(self) -> Reduction:
-        dummy = self._config.geometry.dummy
-        settings = ReductionSettings(
-            interval_s=self._config.profiles.interval_s,
-            dummies=None if dummy == "auto" else dummy,
-            decoder_threads=min(_MAX_DECODERS, os.cpu_count() or 1),
-            versions=versions(self._device),
-        )
         return Reduction(
             self._queue.get_batch,
             self._queue.take_full_batch,
@@ -166,7 +156,7 @@ class Daemon:
             self._device,
             decode_into,
             self._publish,
-            settings,
+            reduction_settings(self._config, self._device),
             self._clock,
         )
 

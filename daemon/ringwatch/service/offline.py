@@ -1,6 +1,5 @@
 """Recorded frames in, one result file out: the daemon's own reduction, without a detector. And results merged."""
 
-import os
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -34,13 +33,13 @@ from ringwatch.publish.nexus import Columns
 from ringwatch.publish.result_file import StoredResult, read_result, write_result
 from ringwatch.reduction.geometry import GeometrySource
 from ringwatch.reduction.pipeline import Reduction
-from ringwatch.reduction.series import ReductionSettings
 from ringwatch.service.masks import read_mask
-from ringwatch.service.versions import versions
+from ringwatch.service.settings import reduction_settings
 from ringwatch.stream.decompress import decode_into
 from ringwatch.stream.frames_file import FramesFile
 from ringwatch_gpu import devices
 from ringwatch_gpu.sums import RingSums
+from ringwatch_gpu.tables import BATCH
 
 SERIES = 1
 Progress = Callable[[int, int], None]
@@ -77,13 +76,6 @@ def reduce_files(
     ConfigError, RefusedError, NoDevice, ResultFileError
     """
     device, clock = devices.choose(config.device.platform, config.device.type), SystemClock()
-    dummy = config.geometry.dummy
-    settings = ReductionSettings(
-        interval_s=config.profiles.interval_s,
-        dummies=None if dummy == "auto" else dummy,
-        decoder_threads=os.cpu_count() or 1,
-        versions=versions(device),
-    )
     messages, results = _Messages(files, progress), _Results()
     reduction = Reduction(
         messages.get_batch,
@@ -93,7 +85,7 @@ def reduce_files(
         device,
         decode_into,
         results.take,
-        settings,
+        reduction_settings(config, device),
         clock,
     )
     try:
@@ -154,8 +146,8 @@ class _Messages:
             )
         ]
         for file in self._files:
-            for begin in range(0, file.n_frames, 8):
-                batch = [*file.frames(begin, min(begin + 8, file.n_frames))]
+            for begin in range(0, file.n_frames, BATCH):
+                batch = [*file.frames(begin, min(begin + BATCH, file.n_frames))]
                 yield [replace(frame, frame=number + offset) for offset, frame in enumerate(batch)]
                 number += len(batch)
                 self._progress(number, self._total)

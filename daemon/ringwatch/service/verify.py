@@ -34,9 +34,9 @@ def verify(path: str, config: Config | FilesConfig, n_frames: int) -> list[Compa
             file.dtype,
             device,
             solid_angle=section.solid_angle,
-            polarization=None if section.polarization == "none" else section.polarization,
+            polarization=section.polarization_factor,
         )
-        validity = Validity.of(file.dtype, None if section.dummy == "auto" else section.dummy)
+        validity = Validity.of(file.dtype, section.dummies)
         return verification.compare(islice(_decoded(file), n_frames), validity)
 
 
