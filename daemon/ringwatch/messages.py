@@ -1,7 +1,7 @@
 """The vocabulary between the rooms: what a detector says, and what ringwatch answers. Plain data, no I/O.
 
 A detector stream becomes SeriesStart, Frame..., SeriesEnd (v1 and v2 alike). The reduction turns them into results:
-SeriesEvent, FrameRows, Snapshot, Profile, Status, SeriesResult. Shapes are (rows, columns).
+SeriesEvent, FrameRows, Snapshot, Profile, Decision, Status, SeriesResult. Shapes are (rows, columns).
 """
 
 from collections import Counter
@@ -240,12 +240,187 @@ class Spottiness:
 
 
 @dataclass(frozen=True, slots=True)
+class Estimate:
+    """A number and how well it is known: ``low`` to ``high`` holds the truth with 90 %, half of the rest on each side.
+
+    ``bound`` tells that only a limit is known: "lower" (at least ``value``) or "upper" (at most ``value``).
+    """
+
+    value: float
+    low: float
+    high: float
+    bound: Literal["lower", "upper"] | None = None
+
+
+Metric = Literal[
+    "spottiness",
+    "spottiness_weighted",
+    "spottiness_rings",
+    "excess",
+    "ring_uncertainty",
+    "relative_error",
+    "spots",
+    "counts",
+]
+"""What a stop can be decided on. The last two grow while frames are added, all others fall."""
+
+
+@dataclass(frozen=True, slots=True)
+class RingTable:
+    """The rings and what is known of each, arrays of shape (rings,); NaN where nothing is known.
+
+    Attributes
+    ----------
+    position
+        On the radial axis, in its unit.
+    d_spacing_A
+        NaN where the radial axis does not tell it.
+    first, last
+        Radial bins of the ring, ``last`` exclusive.
+    net_counts
+        Counts above the background.
+    uncertainty, uncertainty_low, uncertainty_high
+        Relative standard deviation of the ring's intensity, from the scatter of its azimuthal sectors.
+    spottiness
+        Root mean square over the ring's bins of the relative standard error of the mean, photon noise included.
+    spots, spots_bound
+        Effective number of crystallites seen on the ring; True where it is a lower bound only.
+    trend
+        Relative standard deviation of the smooth azimuthal variation.
+    """
+
+    position: NDArray[np.float64]
+    d_spacing_A: NDArray[np.float64]  # noqa: N815 - the unit's own spelling
+    first: NDArray[np.int64]
+    last: NDArray[np.int64]
+    net_counts: NDArray[np.float64]
+    uncertainty: NDArray[np.float64]
+    uncertainty_low: NDArray[np.float64]
+    uncertainty_high: NDArray[np.float64]
+    spottiness: NDArray[np.float64]
+    spots: NDArray[np.float64]
+    spots_bound: NDArray[np.bool_]
+    trend: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What the spots say after ``n_frames`` frames; None where it cannot be told yet.
+
+    Attributes
+    ----------
+    measures
+        Each metric that could be measured.
+    independent_frames
+        How many frames with new crystallites would be as even: ``n_frames`` if each frame shows new ones, 1 if all show
+        the same.
+    repeating_fraction
+        Share of the grains' scatter that the first half of the frames has in common with the second.
+    azimuthal_trend
+        Relative standard deviation of the smooth azimuthal variation (texture, shadow, polarization, beam centre),
+        median of the rings.
+    photon_share
+        Share of ``spottiness_rings`` squared that is photon noise.
+    crystallites
+        Effective number of crystallites seen on all rings together.
+    bin_spottiness
+        Relative standard error of the mean of each radial bin of the summed image, shape (bins,); NaN where a bin is
+        not measured well enough.
+    rings
+        None where there are no rings.
+    """
+
+    n_frames: int
+    measures: Mapping[Metric, Estimate]
+    independent_frames: Estimate | None
+    repeating_fraction: Estimate | None
+    azimuthal_trend: float | None
+    photon_share: float | None
+    crystallites: Estimate | None
+    bin_spottiness: NDArray[np.float64]
+    rings: RingTable | None
+
+
+@dataclass(frozen=True, slots=True)
 class Accumulated:
     """Statistics of the summed image after ``n_frames`` frames; ``averaged`` is pyFAI's on the averaged image."""
 
     n_frames: int
     spottiness: Spottiness
     averaged: Spottiness
+    statistics: Statistics | None = None
+
+
+Reason = Literal[
+    "too_early", "above_target", "confirming", "reached", "max_frames", "max_time", "static", "few_spots",
+    "few_independent", "rings_above", "photons", "never", "eight_bit", "beam_loss", "frames_lost", "saturation",
+    "energy", "drift", "not_measurable", "over",
+]  # fmt: skip
+"""Why a decision is what it is; the sentence says the same to a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """When the target will be reached.
+
+    Attributes
+    ----------
+    frames, low, high
+        Total number of frames, its 90 % interval; None = never, or not within sight.
+    seconds, seconds_low, seconds_high
+        From now on, at the present frame rate.
+    p_never
+        Probability that it is never reached.
+    settles_at
+        Where the metric settles, as far as one can tell.
+    limit
+        What keeps it up there: photon noise, grains that do not move, a smooth trend, the slope inside the bins, or
+        simply the number of grains so far.
+    """
+
+    frames: float | None
+    low: float | None
+    high: float | None
+    seconds: float | None
+    seconds_low: float | None
+    seconds_high: float | None
+    p_never: float
+    settles_at: Estimate | None
+    limit: Literal["grains", "photons", "static", "trend", "slope"] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """For a series that went on: where the rule would have stopped, what it promised, and what came out in the end."""
+
+    n_frames: int
+    value: float
+    final_value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Topic ``decision``: whether to go on, at each evaluation.
+
+    ``metric``, ``value``, ``low``, ``high``, ``target`` are those of the criterion that decides: of several that all
+    must hold the one that is farthest from its target, of several of which any suffices the nearest. ``armed`` tells
+    that the target was met at this evaluation and the next one may confirm it.
+    """
+
+    origin: Origin
+    time_ns: int
+    n_frames: int
+    metric: Metric
+    value: float | None
+    low: float | None
+    high: float | None
+    target: float
+    action: Literal["continue", "stop"]
+    armed: bool
+    reason_code: Reason
+    sentence: str
+    forecast: Forecast | None
+    score: Score | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,4 +507,4 @@ class SeriesResult:
     versions: Mapping[str, str]
 
 
-Result = SeriesEvent | FrameRows | Snapshot | Profile | Status | SeriesResult
+Result = SeriesEvent | FrameRows | Snapshot | Profile | Decision | Status | SeriesResult
