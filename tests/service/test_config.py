@@ -58,6 +58,7 @@ def test_two_keys_are_enough_and_all_others_have_the_documented_defaults(folder:
     assert (geometry.unit, geometry.bins, geometry.radial_range, geometry.mask) == ("2th_deg", "pixel", None, None)
     assert (geometry.dummy, geometry.solid_angle, geometry.polarization) == ("auto", True, 0.99)
     assert (config.profiles.interval_s, config.accumulate.scope) == (1, "series")
+    assert (config.rings.calibrant, config.rings.d_spacings_A, config.stop) == (None, None, None)
     assert (config.publish.zmq.bind, config.publish.hdf5) == ("tcp://127.0.0.1:5560", None)
     assert config.web.address == ("127.0.0.1", 8080)
     assert (config.device.platform, config.device.type) == (None, None)
@@ -159,7 +160,7 @@ def test_missing_keys_are_named_with_their_meaning_and_an_example(folder: Path) 
         ({"zmq": {}}, "zmq: unknown, did you mean publish.zmq?"),
         (
             {"xyz": {}},
-            "xyz: unknown; known sections: accumulate, device, geometry, profiles, publish, stream, web",
+            "xyz: unknown; known sections: accumulate, device, geometry, profiles, publish, rings, stop, stream, web",
         ),
     ],
 )
@@ -181,7 +182,12 @@ def test_an_unknown_key_is_told_with_what_was_probably_meant(folder: Path, secti
         ("geometry", "radial_range", [20, 2], "= [20, 2]: the lower limit comes first"),
         ("geometry", "radial_range", [2], "= [2]: should be a list of 2 numbers from 0"),
         ("geometry", "radial_range", [0, 10**400], "should be a list of 2 numbers from 0 up to 1000000"),
-        ("geometry", "dummy", [1.5, "x"], '= [1.5, "x"]: should be "auto" or a list of whole numbers from -2147483648'),
+        (
+            "geometry",
+            "dummy",
+            [1.5, "x"],
+            '= [1.5, "x"]: should be "auto" or a list of at most 16 whole numbers from -2147',
+        ),
         ("geometry", "unit", "2theta", '= "2theta": should be "2th_deg" or "2th_rad" or'),
         ("geometry", "splitting", "bbox", '= "bbox": should be "no"'),
         ("geometry", "solid_angle", "yes", '= "yes": should be true or false'),

@@ -14,8 +14,10 @@ from ringwatch.config.model import (
     WebConfig,
     ZmqConfig,
 )
+from ringwatch.config.stop import GROWING_METRICS, RingsConfig, StopConfig
 
 __all__ = [
+    "GROWING_METRICS",
     "AccumulateConfig",
     "Config",
     "DeviceConfig",
@@ -24,6 +26,8 @@ __all__ = [
     "Hdf5Config",
     "ProfilesConfig",
     "PublishConfig",
+    "RingsConfig",
+    "StopConfig",
     "StreamConfig",
     "WebConfig",
     "ZmqConfig",

@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -107,7 +107,7 @@ def _default_in_words(field: FieldInfo, schema: Schema) -> str:
 def _in_words(schema: Schema) -> str:
     """What a JSON schema allows, for people."""
     if "anyOf" in schema:
-        return " or ".join(_in_words(branch) for branch in schema["anyOf"] if branch.get("type") != "null")
+        return _one_of_in_words([branch for branch in schema["anyOf"] if branch.get("type") != "null"])
     if "const" in schema or "enum" in schema:
         return " or ".join(toml_value(value) for value in schema.get("enum", [schema.get("const")]))
     if schema["type"] == "array":
@@ -120,11 +120,24 @@ def _in_words(schema: Schema) -> str:
 _NOUNS = {"boolean": "true or false", "integer": "a whole number", "number": "a number", "string": "text"}
 
 
+def _one_of_in_words(branches: Sequence[Schema]) -> str:
+    return " or ".join(
+        f"a list of {_length_in_words(branch)} of these" if branch.get("items") in branches else _in_words(branch)
+        for branch in branches
+    )
+
+
 def _list_in_words(schema: Schema) -> str:
     if "prefixItems" in schema:
         items = schema["prefixItems"]
         return f"a list of {len(items)} numbers" + _range_in_words(items[0])
-    return "a list of whole numbers" + _range_in_words(schema["items"])
+    nouns = _NOUNS[schema["items"]["type"]].removeprefix("a ") + "s"
+    return f"a list of {_length_in_words(schema)} {nouns}" + _range_in_words(schema["items"])
+
+
+def _length_in_words(schema: Schema) -> str:
+    least = f"{schema['minItems']} to" if "minItems" in schema else "at most"
+    return f"{least} {schema['maxItems']}"
 
 
 def _range_in_words(schema: Schema) -> str:
@@ -132,7 +145,7 @@ def _range_in_words(schema: Schema) -> str:
     return f" {' '.join(limits)}" if limits else ""
 
 
-_LIMITS = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "up to"}
+_LIMITS = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "up to", "exclusiveMaximum": "and below"}
 
 
 def _one_line(text: str | None) -> str:

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from ringwatch.config.keys import keys_of
 from ringwatch.config.mistakes import sentences
+from ringwatch.config.section import Section
+from ringwatch.config.stop import RingsConfig, StopConfig
 from ringwatch.config.values import (
     Bindable,
     Connectable,
@@ -26,14 +28,6 @@ from ringwatch.errors import ConfigError
 
 MAX_BINS = 65534
 """The bin table is uint16, and one value of it means "no bin"."""
-
-
-class Section(BaseModel):
-    """What all sections share: frozen, unknown keys are mistakes, no type is converted silently."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
 
 
 class StreamConfig(Section):
@@ -188,6 +182,8 @@ class FilesConfig(Section):
 
     geometry: GeometryConfig
     profiles: ProfilesConfig = Field(default_factory=ProfilesConfig)
+    rings: RingsConfig = Field(default_factory=RingsConfig)
+    stop: StopConfig | None = None
     device: DeviceConfig = Field(default_factory=DeviceConfig)
 
     @classmethod
@@ -206,6 +202,8 @@ class Config(Section):
     geometry: GeometryConfig
     profiles: ProfilesConfig = Field(default_factory=ProfilesConfig)
     accumulate: AccumulateConfig = Field(default_factory=AccumulateConfig)
+    rings: RingsConfig = Field(default_factory=RingsConfig)
+    stop: StopConfig | None = None
     publish: PublishConfig = Field(default_factory=PublishConfig)
     web: WebConfig = Field(default_factory=WebConfig)
     device: DeviceConfig = Field(default_factory=DeviceConfig)

@@ -16,6 +16,7 @@ _TCP = r"tcp://(?P<host>[\w.-]+|\*):(?P<port>\d{1,5})"
 _ENDPOINT = re.compile(rf"{_TCP}|{_IPC}", re.ASCII)
 _HOST_PORT = re.compile(r"(?P<host>[\w.-]+):(?P<port>\d{1,5})", re.ASCII)
 
+_CALIBRANT_NAME = re.compile(r"\w{1,64}", re.ASCII)
 _FILE_NAME = re.compile(r"([^{}/\0]|\{sample\})*\{series(:0[1-9]d)?\}([^{}/\0]|\{sample\}|\{series(:0[1-9]d)?\})*")
 
 
@@ -70,6 +71,11 @@ def _mask_source(text: str, info: ValidationInfo) -> str:
     return f"{_readable_file(Path(file), info)}{separator}{dataset}"
 
 
+def _calibrant(text: str, info: ValidationInfo) -> str:
+    # Whether pyFAI knows the name is told where pyFAI is loaded.
+    return text if _CALIBRANT_NAME.fullmatch(text) else str(_readable_file(Path(text), info))
+
+
 def _writable_folder(path: Path, info: ValidationInfo) -> Path:
     absolute = _absolute(path, info)
     if not os.path.isdir(absolute):  # noqa: PTH112 - never raises, unlike Path.is_dir
@@ -120,6 +126,9 @@ ReadableFile = Annotated[Path, AfterValidator(_readable_file), Field(strict=Fals
 
 MaskSource = Annotated[str, AfterValidator(_mask_source)]
 """Existing file, made absolute, with ``::/path`` to a dataset where it is an HDF5 file."""
+
+Calibrant = Annotated[str, AfterValidator(_calibrant)]
+"""Name of a calibrant, or an existing file, made absolute."""
 
 WritableFolder = Annotated[Path, AfterValidator(_writable_folder), Field(strict=False)]
 """Existing folder, made absolute."""
