@@ -1,20 +1,27 @@
 """Results as the reduction would hand them over, made in one line each."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from ringwatch.messages import (
     Accumulated,
+    Decision,
+    Estimate,
     Fates,
+    Forecast,
     FrameRows,
     Origin,
     Profile,
+    RingTable,
+    Score,
     SeriesEvent,
     SeriesResult,
     Snapshot,
     Spottiness,
+    Statistics,
     Status,
 )
 
@@ -54,6 +61,53 @@ class Results:
             "frames_expected": 500,
         }
         return Snapshot(self.origin, TIME_NS, n_frames, **(fields | changes))
+
+    def statistics(self, n_frames: int = 412, **changes: object) -> Statistics:
+        """Some is known, some is not, and of the number of spots only that it is at least 50."""
+        fields = {
+            "measures": {
+                "spottiness_rings": Estimate(0.021, 0.019, 0.024),
+                "excess": Estimate(-0.001, -0.004, 0.002),
+                "ring_uncertainty": Estimate(0.034, 0.030, 0.039),
+                "spots": Estimate(50.0, 50.0, np.inf, "lower"),
+            },
+            "independent_frames": Estimate(58.0, 41.0, 80.0),
+            "repeating_fraction": None,
+            "azimuthal_trend": 0.11,
+            "photon_share": 0.75,
+            "crystallites": Estimate(430.0, 300.0, 620.0),
+            "bin_spottiness": np.array([0.02, np.nan, 0.03, np.nan]),
+            "rings": self.rings(),
+        }
+        return Statistics(n_frames, **(fields | changes))
+
+    @staticmethod
+    def rings() -> RingTable:
+        """Of the second ring little is known."""
+        known, half = np.array([1.25, 2.5]), np.array([0.5, np.nan])
+        bins, bound = np.array([3, 9]), np.array([False, True])
+        return RingTable(known, known, bins, bins + 2, known, half, half, half, half, 10 * known, bound, half)
+
+    def measured(self, n_frames: int = 412, **changes: object) -> Snapshot:
+        """A snapshot with statistics."""
+        spottiness = self.snapshot().accumulated
+        statistics = self.statistics(n_frames, **changes)
+        return self.snapshot(n_frames, accumulated=replace(spottiness, n_frames=n_frames, statistics=statistics))
+
+    def decision(self, n_frames: int = 412, reason_code: str = "above_target", **changes: object) -> Decision:
+        fields = {
+            "metric": "ring_uncertainty",
+            "value": 0.034,
+            "low": 0.030,
+            "high": 0.039,
+            "target": 0.02,
+            "action": "stop" if reason_code == "reached" else "continue",
+            "armed": False,
+            "sentence": "Keep measuring: 3.4 % now, target 2 %; about 18 s more (11-31 s); worst ring d = 3.136 Å.",
+            "forecast": Forecast(1190.0, 870.0, None, 18.0, 11.0, None, 0.04, Estimate(0.011, 0.0, 0.015), "grains"),
+            "score": Score(700, 0.019, 0.008) if reason_code == "over" else None,
+        }
+        return Decision(self.origin, TIME_NS, n_frames, reason_code=reason_code, **(fields | changes))
 
     def profile(self, kind: str = "mean", source: str = "union", bins: int = 4, n_frames: int = 1) -> Profile:
         names = ["radial", "intensity", "std", "sem", "signal", "variance", "normalization", "norm_sq", "count"]

@@ -16,7 +16,8 @@ def main(folder: Path) -> None:
     publisher.publish(results.event())
     for start in count(0, 3):
         publisher.publish(results.rows(start))
-        publisher.publish(results.snapshot(start + 3))
+        publisher.publish(results.measured(start + 3))
+        publisher.publish(results.decision(start + 3))
         publisher.publish(results.profile(source="accumulated", n_frames=start + 3))
         if start == 30:
             sys.stdout.write("running\n")

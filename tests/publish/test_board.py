@@ -64,6 +64,66 @@ def test_the_age_is_that_of_the_data_not_of_the_status(board, results, clock):
     assert board.latest()["status_age_s"] == 0
 
 
+def test_a_decision_and_the_statistics_are_flat_facts(board, results):
+    for result in (results.event(), results.measured(412), results.decision(412)):
+        board.update(result)
+    facts = board.latest()
+    assert not [name for name, value in facts.items() if isinstance(value, dict | list)]
+    expected = {
+        "word": "MEASURING",
+        "sentence": results.decision().sentence,
+        "measure": "ring_uncertainty",
+        "action": "continue",
+        "reason_code": "above_target",
+        "metric": "ring_uncertainty",
+        "value": 0.034,
+        "low": 0.030,
+        "high": 0.039,
+        "target": 0.02,
+        "armed": False,
+        "forecast_frames": 1190.0,
+        "forecast_low": 870.0,
+        "forecast_high": None,
+        "forecast_seconds": 18.0,
+        "forecast_seconds_low": 11.0,
+        "forecast_p_never": 0.04,
+        "forecast_settles_at": 0.011,
+        "forecast_settles_at_high": 0.015,
+        "forecast_limit": "grains",
+        "score_n_frames": None,
+        "statistics_n_frames": 412,
+        "ring_uncertainty": 0.034,
+        "ring_uncertainty_low": 0.030,
+        "spots": 50.0,
+        "spots_bound": "lower",
+        "relative_error": None,
+        "independent_frames": 58.0,
+        "independent_frames_high": 80.0,
+        "repeating_fraction": None,
+        "azimuthal_trend": 0.11,
+        "photon_share": 0.75,
+        "crystallites": 430.0,
+    }
+    assert {name: facts[name] for name in expected} == expected
+
+
+def test_without_a_decision_its_facts_are_there_and_empty(board, results):
+    board.update(results.event())
+    board.update(results.snapshot())
+    facts = board.latest()
+    assert {facts[name] for name in ("action", "metric", "value", "target", "forecast_seconds", "spots")} == {None}
+    assert facts["statistics_n_frames"] == 0
+
+
+def test_a_new_series_wipes_the_decision_of_the_one_before(board, results, other_results):
+    for result in (results.event(), results.measured(), results.decision(), other_results.event()):
+        board.update(result)
+    facts = board.latest()
+    assert facts["word"] == "MEASURING"
+    assert facts["action"] is None
+    assert facts["independent_frames"] is None
+
+
 def test_a_new_series_wipes_the_numbers_of_the_one_before(board, results, other_results):
     for result in (results.event(), results.rows(), results.snapshot(), other_results.event()):
         board.update(result)
@@ -99,6 +159,16 @@ def test_changes_give_the_newest_message_of_each_topic_once(board, results):
     board.update(results.rows())
     messages, _ = board.changes(seen)
     assert [m["type"] for m in messages] == ["frames"]
+    board.update(results.decision())
+    assert [m["type"] for m in board.changes(seen)[0]] == ["frames", "decision"]
+
+
+def test_changes_tell_of_the_rings_but_not_of_each_radial_bin(board, results):
+    board.update(results.measured())
+    (message,), _ = board.changes(0)
+    statistics = message["accumulated"]["statistics"]
+    assert statistics["rings"]["position"].tolist() == [1.25, 2.5]
+    assert "bin_spottiness" not in statistics
 
 
 def test_profiles_and_final_sums_are_not_shown(board, results):

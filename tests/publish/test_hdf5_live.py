@@ -58,6 +58,16 @@ def test_another_process_reads_while_the_file_is_written(tmp_path):
     assert seen[0] > 0
 
 
+def test_decisions_can_be_read_while_the_series_runs(tmp_path, results):
+    with writing(tmp_path) as path, h5py.File(path, "r", swmr=True, locking=False) as file:
+        table = file["entry/decisions"]
+        n = min(map(len, table.values()))
+        assert n >= 10
+        np.testing.assert_array_equal(table["n_frames"][:n], 3 * np.arange(1, n + 1))
+        assert set(table["sentence"].asstr()[:n]) == {results.decision().sentence}
+        assert file["entry/snapshots/independent_frames"][0] == 58.0
+
+
 def test_one_reader_follows_the_growing_file(tmp_path):
     with writing(tmp_path) as path, h5py.File(path, "r", swmr=True, locking=False) as file:
         first = checked_rows(file)

@@ -48,15 +48,19 @@ def publish(publisher, *messages):
 
 def test_a_series_becomes_one_file(publisher, folder, results):
     publish(
-        publisher, results.event(), results.event("ready"), results.rows(0), results.snapshot(3),
+        publisher, results.event(), results.event("ready"), results.rows(0), results.measured(3), results.decision(3),
         results.profile(source="union", n_frames=3), results.rows(3, 2), results.status(), results.snapshot(5),
-        results.profile(source="accumulated", n_frames=5), results.result(), results.event("end"),
+        results.decision(5, "over"), results.profile(source="accumulated", n_frames=5), results.result(),
+        results.event("end"),
     )  # fmt: skip
     assert files(folder) == ["LaB6_000017.h5"]
     assert publisher.last_path == folder / "LaB6_000017.h5"
     assert read_result(publisher.last_path).frames["frame"].tolist() == [0, 1, 2, 3, 4]
     with h5py.File(publisher.last_path) as file:
         assert file["entry/snapshots/n_frames"][:].tolist() == [3, 5]
+        assert file["entry/decisions/reason_code"].asstr()[:].tolist() == ["above_target", "over"]
+        assert file["entry/decisions/sentence"].asstr()[0] == results.decision().sentence
+        assert file["entry/rings/d_spacing_A"][:].tolist() == [1.25, 2.5]
         assert file["entry/profiles/mean_accumulated/n_frames"][()] == 5
         assert file["entry/profiles/mean_union"].attrs["window"] == "all"
         assert file["entry/ringwatch/config"].asstr()[()] == '{"geometry": {}}'
@@ -113,11 +117,14 @@ def test_a_start_that_is_repeated_changes_nothing(publisher, folder, results):
 
 def test_what_belongs_to_another_series_stays_out(publisher, results, other_results):
     publish(
-        publisher, results.event(), results.rows(0), other_results.snapshot(), other_results.profile(),
+        publisher, results.event(), results.rows(0), other_results.measured(), other_results.profile(),
+        other_results.decision(),
         other_results.event("abandoned"), results.result(),
     )  # fmt: skip
     with h5py.File(publisher.last_path) as file:
         assert file["entry/snapshots/n_frames"].size == 0
+        assert file["entry/decisions/n_frames"].size == 0
+        assert "rings" not in file["entry"]
         assert list(file["entry/profiles"]) == []
 
 

@@ -1,7 +1,7 @@
 """One accumulation written and read back; what is not a result file is refused, with its path and the reason."""
 
 import shutil
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import h5py
@@ -12,8 +12,8 @@ import silx.io
 from silx.io.nxdata import get_default
 from silx.io.utils import h5py_read_dataset
 
-from ringwatch.messages import SeriesResult
-from ringwatch.publish import checked_hdf5, nexus
+from ringwatch.messages import RingTable, SeriesResult
+from ringwatch.publish import checked_hdf5, nexus, provenance
 from ringwatch.publish.result_file import (
     ResultFileError,
     ResultFileExistsError,
@@ -51,7 +51,8 @@ def written(tmp_path_factory, results, result) -> Path:
         path, result, config=CONFIG, started_ns=result.time_ns - 10**9,
         profiles=[results.profile(source="union"), results.profile(source="accumulated", n_frames=3)],
         frames=[nexus.frame_columns(results.rows(0, 2)), nexus.frame_columns(results.rows(2, 5))],
-        snapshots=[nexus.snapshot_columns(results.snapshot(n)) for n in (1, 3)],
+        snapshots=[nexus.snapshot_columns(snapshot) for snapshot in (results.snapshot(1), results.measured(3))],
+        decisions=[nexus.decision_columns(results.decision(n)) for n in (1, 3)], rings=results.rings(),
     )  # fmt: skip
     return path
 
@@ -115,7 +116,10 @@ def test_silx_opens_the_accumulated_pattern_by_itself(path, results):
         assert plot.interpretation == "spectrum"
 
 
-@pytest.mark.parametrize("group", ["frames", "snapshots", "profiles/mean_union", "profiles/mean_accumulated", "image"])
+GROUPS = ["frames", "snapshots", "decisions", "rings", "profiles/mean_union", "profiles/mean_accumulated", "image"]
+
+
+@pytest.mark.parametrize("group", GROUPS)
 def test_silx_can_plot_every_group_with_data(path, group):
     with silx.io.open(path) as file:
         plot = get_default(file[f"entry/{group}"])
@@ -161,12 +165,48 @@ def test_a_snapshot_row_holds_what_was_known(path):
     assert (row["n_frames"], row["accumulated_n_frames"]) == (3, 3)
     assert (row["union_spottiness"], row["accumulated_spottiness_rings"]) == (0.163, 0.021)
     assert (row["averaged_spottiness"], row["averaged_spottiness_weighted"]) == (0.025, 0.061)
+    assert [row[f"ring_uncertainty{part}"] for part in ("", "_low", "_high")] == [0.034, 0.030, 0.039]
+    assert (row["ring_uncertainty_bound"], row["spots_bound"], row["spots_high"]) == (b"", b"lower", np.inf)
+    assert (row["independent_frames"], row["photon_share"], row["statistics_n_frames"]) == (58, 0.75, 3)
+    assert np.isnan(row["repeating_fraction"])
 
 
 def test_a_snapshot_before_the_first_evaluation_has_nan(results):
     row = nexus.snapshot_columns(results.snapshot(1, accumulated=None))
     assert np.isnan(row["accumulated_spottiness"]).all()
     assert row["accumulated_n_frames"] == [0]
+    assert np.isnan(row["ring_uncertainty"]).all()
+    assert row["statistics_n_frames"] == [0]
+
+
+def test_a_decision_row_holds_what_was_decided(path, results):
+    with h5py.File(path) as file:
+        table = file["entry/decisions"]
+        assert set(table) == set(nexus.DECISION_COLUMNS)
+        texts = {name: table[name].asstr()[1] for name in ("metric", "action", "reason_code", "sentence")}
+        numbers = {name: table[name][1] for name in ("n_frames", "value", "target", "forecast_frames", "armed")}
+        assert np.isnan([table["forecast_high"][1], table["score_value"][1]]).all()
+        assert table["forecast_limit"].asstr()[1] == "grains"
+    assert texts == {
+        "metric": "ring_uncertainty",
+        "action": "continue",
+        "reason_code": "above_target",
+        "sentence": results.decision().sentence,
+    }
+    assert numbers == {"n_frames": 3, "value": 0.034, "target": 0.02, "forecast_frames": 1190, "armed": False}
+
+
+def test_a_long_sentence_ends_with_a_whole_character(results):
+    (data,) = nexus.decision_columns(results.decision(sentence="a" + 400 * "Å" + "\0\ud800"))["sentence"]
+    assert data.decode() == "a" + 255 * "Å"
+
+
+def test_the_rings_come_with_all_that_is_known_of_them(path, results):
+    with h5py.File(path) as file:
+        rings = {name: column[:] for name, column in file["entry/rings"].items()}
+    assert rings.keys() == {field.name for field in fields(RingTable)}
+    for name, column in rings.items():
+        np.testing.assert_array_equal(column, getattr(results.rings(), name))
 
 
 @pytest.mark.parametrize(
@@ -183,12 +223,12 @@ def test_a_snapshot_before_the_first_evaluation_has_nan(results):
     ],
 )
 def test_wavelength_of_a_poni(poni, wavelength):
-    assert nexus.wavelength_angstrom(poni) == (None if wavelength is None else pytest.approx(wavelength))
+    assert provenance.wavelength_angstrom(poni) == (None if wavelength is None else pytest.approx(wavelength))
 
 
 @pytest.mark.parametrize("config", ["{}", '{"geometry": null}', '{"geometry": [1]}'])
 def test_corrections_the_configuration_does_not_name_are_not_claimed(config):
-    assert nexus.corrections(config) == {"normalization_applied": True}
+    assert provenance.corrections(config) == {"normalization_applied": True}
 
 
 def test_texts_that_hdf5_cannot_store_lose_only_what_is_in_the_way(tmp_path, result):

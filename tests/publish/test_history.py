@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ringwatch.publish.flat import METRICS
 from ringwatch.publish.history import CURVES, MEASURES, Envelope, History
 
 
@@ -61,6 +62,8 @@ def test_a_snapshot_adds_a_point_to_each_of_its_curves(results):
     assert curves["spottiness"] == {
         "frame": ([], []),
         "accumulated": ([7], [0.034]),
+        "low": ([], []),
+        "high": ([], []),
         "averaged": ([7], [0.025]),
         "union": ([7], [0.163]),
     }
@@ -87,6 +90,17 @@ def test_a_new_accumulation_begins_anew(results, other_results):
     assert curves["union"][0] == [1]
 
 
-@pytest.mark.parametrize("measure", MEASURES)
+def test_metrics_come_with_their_intervals(results):
+    history = History()
+    history.add_snapshot(results.measured(7))
+    points = {name: of for name, of in history.curves("ring_uncertainty").items() if of[0]}
+    assert points == {"accumulated": ([7], [0.034]), "low": ([7], [0.030]), "high": ([7], [0.039])}
+    assert history.curves("spottiness_rings")["accumulated"] == ([7], [0.021])
+    assert history.curves("spottiness_rings")["high"] == ([7], [0.024])
+    assert history.curves("spots")["high"] == ([], [])  # only a lower bound is known
+    assert history.curves("counts")["accumulated"] == ([], [])
+
+
+@pytest.mark.parametrize("measure", METRICS)
 def test_an_empty_history_has_empty_curves(measure):
     assert History().curves(measure) == dict.fromkeys(CURVES, ([], []))

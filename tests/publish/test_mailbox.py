@@ -1,5 +1,6 @@
 import threading
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -37,6 +38,19 @@ def test_rows_and_events_are_never_replaced(results):
     for result in put:
         mailbox.put(result)
     assert mailbox.get(0) == put
+
+
+def test_every_decision_waits_for_its_reader(results):
+    mailbox = Mailbox(LARGE)
+    put = [results.decision(n) for n in (16, 22, 32)]
+    for decision in put:
+        mailbox.put(decision)
+    assert mailbox.get(0) == put
+
+
+def test_arrays_deep_inside_a_result_are_counted(results):
+    large = results.measured(bin_spottiness=np.zeros(10_000))
+    assert size_bytes(large) - size_bytes(results.snapshot()) > 80_000
 
 
 def test_the_final_snapshot_of_a_series_waits_beside_the_first_of_the_next(results, other_results):

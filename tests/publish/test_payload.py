@@ -1,7 +1,10 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
 from ringwatch import wire
+from ringwatch.messages import Decision, RingTable, Statistics
 from ringwatch.publish.payload import payload
 
 ENVELOPE = ["schema", "type", "seq", "series", "unique_id", "sample", "generation", "digest", "time_ns"]
@@ -20,7 +23,7 @@ def fields(result):
     return message
 
 
-@pytest.mark.parametrize("kind", ["event", "rows", "snapshot", "profile"])
+@pytest.mark.parametrize("kind", ["event", "rows", "snapshot", "profile", "decision"])
 def test_every_message_says_what_it_belongs_to(results, kind):
     message = fields(getattr(results, kind)())
     assert message["series"] == 17
@@ -56,7 +59,8 @@ def test_a_snapshot(results):
     assert message["type"] == "snapshot"
     assert message.keys() - set(ENVELOPE) == {"n_frames", "frames_expected", "union", "accumulated"} | FATES
     assert message["union"].keys() == SPOTTINESS
-    assert message["accumulated"].keys() == SPOTTINESS | {"n_frames", "averaged"}
+    assert message["accumulated"].keys() == SPOTTINESS | {"n_frames", "averaged", "statistics"}
+    assert message["accumulated"]["statistics"] is None
     assert message["accumulated"]["averaged"].keys() == SPOTTINESS
     assert message["union"]["spottiness"] == 0.163
     assert message["accumulated"]["averaged"]["spottiness_rings"] is None
@@ -69,6 +73,56 @@ def test_a_snapshot(results):
 
 def test_a_snapshot_without_a_summed_image(results):
     assert fields(results.snapshot(accumulated=None))["accumulated"] is None
+
+
+def test_statistics_are_part_of_the_summed_image(results):
+    known = fields(results.measured(412))["accumulated"]["statistics"]
+    assert known.keys() == {field.name for field in dataclasses.fields(Statistics)}
+    assert known["n_frames"] == 412
+    assert known["measures"].keys() == {"spottiness_rings", "excess", "ring_uncertainty", "spots"}
+    assert known["measures"]["excess"] == {"value": -0.001, "low": -0.004, "high": 0.002, "bound": None}
+    assert known["measures"]["spots"] == {"value": 50.0, "low": 50.0, "high": None, "bound": "lower"}
+    assert known["independent_frames"]["value"] == 58.0
+    assert known["repeating_fraction"] is None
+    assert known["photon_share"] == 0.75
+    assert np.array_equal(known["bin_spottiness"], [0.02, np.nan, 0.03, np.nan], equal_nan=True)
+
+
+def test_rings_are_arrays_of_one_length(results):
+    rings = fields(results.measured())["accumulated"]["statistics"]["rings"]
+    assert rings.keys() == {field.name for field in dataclasses.fields(RingTable)}
+    assert {column.shape for column in rings.values()} == {(2,)}
+    assert rings["d_spacing_A"].tolist() == [1.25, 2.5]
+    assert rings["spots_bound"].tolist() == [0, 1]
+    assert np.isnan(rings["uncertainty"][1])
+    assert fields(results.measured(rings=None))["accumulated"]["statistics"]["rings"] is None
+
+
+def test_a_decision(results):
+    message = fields(results.decision(412))
+    assert message["type"] == "decision"
+    names = {field.name for field in dataclasses.fields(Decision)} - {"origin", "time_ns"}
+    assert message.keys() - set(ENVELOPE) == names
+    assert (message["metric"], message["reason_code"], message["action"]) == (
+        "ring_uncertainty",
+        "above_target",
+        "continue",
+    )
+    assert message["armed"] is False
+    assert message["sentence"] == results.decision().sentence
+    assert message["forecast"] == {
+        "frames": 1190.0, "low": 870.0, "high": None, "seconds": 18.0, "seconds_low": 11.0, "seconds_high": None,
+        "p_never": 0.04, "settles_at": {"value": 0.011, "low": 0.0, "high": 0.015, "bound": None}, "limit": "grains",
+    }  # fmt: skip
+    assert message["score"] is None
+
+
+def test_a_decision_that_could_not_be_made_has_no_numbers(results):
+    message = fields(results.decision(value=None, low=float("nan"), forecast=None, reason_code="over"))
+    assert message["value"] is None
+    assert message["low"] is None
+    assert message["forecast"] is None
+    assert message["score"] == {"n_frames": 700, "value": 0.019, "final_value": 0.008}
 
 
 def test_a_profile(results):

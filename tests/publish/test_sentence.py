@@ -1,6 +1,6 @@
 import pytest
 
-from ringwatch.publish.sentence import sentence, word
+from ringwatch.publish.sentence import fault, sentence, verdict, word
 
 NUMBERS = {"accumulated": 0.0343, "frame": 0.1249, "union": 0.16}
 
@@ -64,3 +64,59 @@ def test_an_abandoned_series_and_an_error_ask_to_check_the_setup(results):
 )
 def test_only_numbers_that_exist_are_said_and_the_union_never(results, numbers, said):
     assert sentence(results.event(), None, results.snapshot(5), numbers).startswith(f"Frame 5: {said}.")
+
+
+def decided(results, reason_code, event=None, status=None):
+    decision = results.decision(reason_code=reason_code)
+    return verdict(event or results.event(), status, results.snapshot(412), decision, NUMBERS)
+
+
+@pytest.mark.parametrize(
+    ("reason_code", "expected"),
+    [
+        ("too_early", "MEASURING"),
+        ("above_target", "MEASURING"),
+        ("confirming", "MEASURING"),
+        ("few_spots", "MEASURING"),
+        ("photons", "MEASURING"),
+        ("max_frames", "MEASURING"),
+        ("reached", "GOOD ENOUGH"),
+        ("static", "NOT MOVING"),
+        ("never", "WILL NOT REACH"),
+        ("eight_bit", "CHECK SETUP"),
+        ("energy", "CHECK SETUP"),
+        ("beam_loss", "CHECK SETUP"),
+        ("frames_lost", "CHECK SETUP"),
+        ("saturation", "CHECK SETUP"),
+        ("drift", "CHECK SETUP"),
+    ],
+)
+def test_a_decision_says_its_own_sentence_under_the_word_of_its_reason(results, reason_code, expected):
+    assert decided(results, reason_code, status=results.status()) == (expected, results.decision().sentence)
+
+
+def test_without_a_decision_only_what_was_measured_is_said(results):
+    event, snapshot = results.event(), results.snapshot(412)
+    said = verdict(event, None, snapshot, None, NUMBERS)
+    assert said == ("MEASURING", sentence(event, None, snapshot, NUMBERS))
+    assert verdict(None, None, None, None, {})[0] == "WAITING"
+
+
+def test_a_series_that_is_over_is_not_told_to_go_on(results):
+    end = results.event("end", "end")
+    assert decided(results, "above_target", end) == ("DONE", sentence(end, None, results.snapshot(412), NUMBERS))
+    assert decided(results, "over", end) == ("DONE", results.decision().sentence)
+    assert decided(results, "reached", end) == ("GOOD ENOUGH", results.decision().sentence)
+    assert decided(results, "static", end) == ("NOT MOVING", results.decision().sentence)
+
+
+def test_trouble_of_the_daemon_speaks_before_any_decision(results):
+    status = results.status("error", reason="out of device memory.")
+    assert decided(results, "reached", status=status) == ("CHECK SETUP", "out of device memory.")
+    refused = results.event("abandoned", "the PONI does not fit")
+    assert decided(results, "reached", refused) == (
+        "CHECK SETUP",
+        "Series 17 was abandoned: the PONI does not fit.",
+    )
+    assert fault(refused, None)
+    assert not fault(results.event(), results.status())

@@ -130,6 +130,22 @@ def test_history_gives_all_curves_of_a_measure(web, http, results):
     assert http.get("/api/history?measure=spottiness_rings").json()["union"]["value"] == [0.12]
 
 
+def test_history_of_a_metric_of_the_summed_image(web, http, results):
+    show(web, results.event(), results.measured(412))
+    history = http.get("/api/history?measure=ring_uncertainty").json()
+    assert history["high"] == {"n_frames": [412], "value": [0.039]}
+    assert history["frame"] == {"n_frames": [], "value": []}
+
+
+def test_latest_and_events_tell_a_decision(web, http, results):
+    show(web, results.event(), results.decision())
+    assert http.get("/api/latest").json()["sentence"] == results.decision().sentence
+    with http.stream("GET", "/api/events") as stream:
+        sent = dict(events(stream, 3))
+    assert sent["decision"]["forecast"]["seconds"] == 18.0
+    assert sent["latest"]["target"] == 0.02
+
+
 def test_an_unknown_measure_is_named_an_error(http):
     answer = http.get("/api/history?measure=beauty")
     assert answer.status_code == 400
@@ -211,6 +227,12 @@ def test_health_is_red_when_the_poni_does_not_fit_until_the_next_series(web, htt
     assert http.get("/healthz").status_code == 200
 
 
+def test_a_sample_that_must_not_be_stopped_is_no_illness_of_the_daemon(web, http, results):
+    show(web, results.event(), results.measured(), results.decision(reason_code="beam_loss"), results.status())
+    assert http.get("/api/latest").json()["word"] == "CHECK SETUP"
+    assert http.get("/healthz").status_code == 200
+
+
 def test_health_is_red_in_error_when_silent_and_when_a_publisher_is_down(web, http, results, clock, outlets):
     show(web, results.status("error", reason="no device"))
     assert unhealthy(http) == ["no device."]
@@ -266,6 +288,34 @@ def test_metrics_equal_the_results(web, http, results, outlets):
     assert ("ringwatch_spottiness_ratio", "averaged", "spottiness_rings") not in values
     assert ("ringwatch_spottiness_ratio", "frame", "spottiness_rings") not in values
     assert ("ringwatch_detector_dropped_frames",) not in values
+
+
+def test_metrics_of_statistics_and_decision(web, http, results):
+    show(web, results.event(), results.measured(), results.decision())
+    values = metrics(http)
+    expected = {
+        ("ringwatch_ring_uncertainty_ratio",): 0.034,
+        ("ringwatch_independent_frames",): 58,
+        ("ringwatch_photon_share_ratio",): 0.75,
+        ("ringwatch_decision_value", "ring_uncertainty"): 0.034,
+        ("ringwatch_decision_target", "ring_uncertainty"): 0.02,
+        ("ringwatch_decision_stop",): 0,
+        ("ringwatch_forecast_frames",): 1190,
+        ("ringwatch_forecast_seconds",): 18,
+        ("ringwatch_forecast_never_ratio",): 0.04,
+    }
+    assert {name: values[name] for name in expected} == expected
+    show(web, results.decision(reason_code="reached"))
+    assert metrics(http)["ringwatch_decision_stop",] == 1
+
+
+def test_metrics_leave_out_what_is_not_known(web, http, results):
+    show(web, results.event(), results.measured(measures={}, independent_frames=None, photon_share=float("nan")))
+    show(web, results.decision(value=None, forecast=None))
+    names = {name for name, *_ in metrics(http)}
+    assert not names & {"ringwatch_ring_uncertainty_ratio", "ringwatch_independent_frames"}
+    assert not names & {"ringwatch_photon_share_ratio", "ringwatch_decision_value", "ringwatch_forecast_frames"}
+    assert "ringwatch_decision_target" in names
 
 
 def test_metrics_before_the_first_result_have_no_numbers_of_a_series(http):

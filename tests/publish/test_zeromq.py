@@ -48,8 +48,8 @@ def silent(socket):
     return not socket.poll(150)
 
 
-ALL = ["series", "frames", "snapshot", "profile", "status"]
-LAST = [("series", 1), ("snapshot", 1), ("profile", 1), ("status", 1)]
+ALL = ["series", "frames", "snapshot", "profile", "decision", "status"]
+LAST = [(topic, 1) for topic in ALL if topic != "frames"]
 
 
 @pytest.fixture
@@ -58,15 +58,15 @@ def first(publisher, subscriber, results):
     socket = subscriber()
     publisher.publish(results.event())
     receive(socket, 1)
-    for result in (results.rows(), results.snapshot(), results.profile(), results.status()):
+    for result in (results.rows(), results.snapshot(), results.profile(), results.decision(), results.status()):
         publisher.publish(result)
-    receive(socket, 4)
+    receive(socket, 5)
     return socket
 
 
 def test_a_late_subscriber_gets_the_last_of_each_topic_and_only_it(subscriber, first):
     second = subscriber()
-    assert receive(second, 4) == LAST
+    assert receive(second, 5) == LAST
     third = subscriber("s")
     assert receive(third, 3) == [("series", 1), ("snapshot", 1), ("status", 1)]
     assert silent(first)
@@ -81,16 +81,17 @@ def test_a_subscriber_of_other_topics_sees_nothing_of_a_replay(publisher, subscr
     while frames.poll(100):
         frames.recv_multipart()
     assert receive(subscriber("status"), 1) == [("status", 1)]
-    assert receive(subscriber(), 4) == LAST
+    assert receive(subscriber(), 5) == LAST
     assert silent(frames)
 
 
 def test_live_messages_follow_the_replay_and_every_topic_counts_for_itself(publisher, subscriber, first, results):
     socket = subscriber()
-    assert receive(socket, 4) == LAST
-    for result in (results.event(), results.rows(), results.snapshot(), results.profile(), results.status()):
+    assert receive(socket, 5) == LAST
+    for result in (results.event(), results.rows(), results.snapshot(), results.profile(), results.decision()):
         publisher.publish(result)
-    assert receive(socket, 5) == receive(first, 5) == [(topic, 2) for topic in ALL]
+    publisher.publish(results.status())
+    assert receive(socket, 6) == receive(first, 6) == [(topic, 2) for topic in ALL]
 
 
 def test_profiles_are_kept_by_kind_and_source(publisher, subscriber, first, results):
@@ -132,7 +133,7 @@ def test_strange_requests_of_a_subscriber_are_survived(publisher, subscriber, fi
         strange.connect(publisher.endpoint)
         for request in (b"", b"\2hello", b"\0never subscribed", b"\1" + bytes(200), b"\1" + bytes(100_000)):
             strange.send(request)
-        assert receive(subscriber(), 4) == LAST
+        assert receive(subscriber(), 5) == LAST
 
 
 def test_many_subscribers_come_and_go_while_it_publishes(publisher, subscriber, first, results):

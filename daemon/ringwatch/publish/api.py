@@ -15,7 +15,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from ringwatch.publish.board import Board
-from ringwatch.publish.history import MEASURES
+from ringwatch.publish.flat import METRICS
 from ringwatch.publish.metrics import Metrics
 from ringwatch.publish.outlet import OutletFacts
 from ringwatch.wire import to_json
@@ -68,9 +68,10 @@ class Api:
 
     async def _history(self, request: Request) -> Response:
         """Curves of one measure: the frames, and the sums after so many of them."""
-        measure = request.query_params.get("measure", MEASURES[0])
-        if measure not in MEASURES:
-            return _json({"error": f"measure is one of {', '.join(MEASURES)}"}, 400)
+        asked = request.query_params.get("measure", "spottiness")
+        measure = next((metric for metric in METRICS if metric == asked), None)
+        if measure is None:
+            return _json({"error": f"measure is one of {', '.join(METRICS)}"}, 400)
         curves = self._board.curves(measure)
         points = {name: {"n_frames": n_frames, "value": value} for name, (n_frames, value) in curves.items()}
         return _json({"measure": measure, **points})
@@ -83,7 +84,7 @@ class Api:
 
     async def _health(self, _: Request) -> Response:
         facts = self._board.latest()
-        problems = _problems(facts, self._outlets())
+        problems = self._problems(facts)
         kept = {key: facts[key] for key in ("state", "series", "frame", "age_s", "status_age_s")}
         publishers = {one.name: one.error or "ok" for one in self._outlets()}
         health = {"healthy": not problems, "problems": problems, **kept, "publishers": publishers}
@@ -91,7 +92,15 @@ class Api:
 
     def _facts(self) -> dict[str, Any]:
         facts = self._board.latest()
-        return facts | {"problem": " ".join(_problems(facts, self._outlets()))}
+        return facts | {"problem": " ".join(self._problems(facts))}
+
+    def _problems(self, facts: Mapping[str, Any]) -> list[str]:
+        """Why the daemon is not healthy; empty while it is."""
+        problems = [fault] if (fault := self._board.fault) else []
+        age_s = facts["status_age_s"]
+        if age_s is not None and age_s > STATUS_AGE_LIMIT_S:
+            problems.append(f"The daemon has said nothing for {age_s:.0f} s.")
+        return problems + [f"Publisher {one.name} is down: {one.error}." for one in self._outlets() if not one.healthy]
 
     async def _changes(self) -> AsyncIterator[str]:
         """Newest message of each topic that changed, and after them the facts of the page (event ``latest``)."""
@@ -105,18 +114,6 @@ class Api:
                 quiet_s = 0.0
                 yield _event("latest", self._facts())
             await asyncio.sleep(EVENTS_PERIOD_S)
-
-
-def _problems(facts: Mapping[str, Any], outlets: Sequence[OutletFacts]) -> list[str]:
-    """Why the daemon is not healthy; empty while it is."""
-    problems = []
-    if facts["word"] == "CHECK SETUP":
-        problems.append(facts["sentence"])
-    age_s = facts["status_age_s"]
-    if age_s is not None and age_s > STATUS_AGE_LIMIT_S:
-        problems.append(f"The daemon has said nothing for {age_s:.0f} s.")
-    problems += [f"Publisher {one.name} is down: {one.error}." for one in outlets if not one.healthy]
-    return problems
 
 
 def _event(name: str, message: Mapping[str, Any]) -> str:

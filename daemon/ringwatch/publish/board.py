@@ -9,10 +9,21 @@ from threading import Lock
 from typing import Any
 
 from ringwatch.clock import Clock
-from ringwatch.messages import FrameRows, Profile, Result, SeriesEvent, SeriesResult, Snapshot, Status
-from ringwatch.publish import payload
+from ringwatch.messages import (
+    Decision,
+    FrameRows,
+    Metric,
+    Profile,
+    Result,
+    SeriesEvent,
+    SeriesResult,
+    Snapshot,
+    Statistics,
+    Status,
+)
+from ringwatch.publish import flat, payload
 from ringwatch.publish.history import MEASURES, History, Points
-from ringwatch.publish.sentence import sentence, word
+from ringwatch.publish.sentence import fault, verdict
 
 Numbers = dict[str, float | None]
 
@@ -20,7 +31,7 @@ Numbers = dict[str, float | None]
 class Board:
     """The newest result of each kind, and the history of the accumulation they belong to.
 
-    A new series wipes the snapshot and the rows of the one before; its curves stay until the first frame.
+    A new series wipes the snapshot, the rows and the decision of the one before; its curves stay until the first frame.
 
     Parameters
     ----------
@@ -41,6 +52,7 @@ class Board:
         self.event: SeriesEvent | None = None
         self.rows: FrameRows | None = None
         self.snapshot: Snapshot | None = None
+        self.decision: Decision | None = None
         self.status: Status | None = None
 
     def update(self, result: Result) -> None:
@@ -56,13 +68,19 @@ class Board:
     def changes(self, seen: int) -> tuple[list[dict[str, Any]], int]:
         """Newest message of each topic that changed after version ``seen`` (0: all there is), and the version now."""
         with self._lock:
-            newest = {"series": self.event, "frames": self.rows, "snapshot": self.snapshot, "status": self.status}
+            newest = {
+                "series": self.event,
+                "frames": self.rows,
+                "snapshot": self.snapshot,
+                "decision": self.decision,
+                "status": self.status,
+            }
             counts, now = dict(self._counts), self._counts.total()
             changed = sorted((version, topic) for topic, version in self._versions.items() if version > seen)
         messages = [(newest[topic], counts[topic]) for _, topic in changed]
-        return [payload.payload(result, count) for result, count in messages if result is not None], now
+        return [_thinned(payload.payload(result, count)) for result, count in messages if result is not None], now
 
-    def curves(self, measure: str) -> dict[str, Points]:
+    def curves(self, measure: Metric) -> dict[str, Points]:
         """Curves of one measure against the number of frames."""
         with self._lock:
             return self._history.curves(measure)
@@ -80,47 +98,65 @@ class Board:
             numbers["union"] = _numbers(snapshot.union)
         return numbers
 
+    @property
+    def statistics(self) -> Statistics | None:
+        """What the spots say, as far as it is known."""
+        accumulated = self.snapshot and self.snapshot.accumulated
+        return accumulated.statistics if accumulated else None
+
+    @property
+    def fault(self) -> str:
+        """Why nothing can be measured; empty while all is well."""
+        return fault(self.event, self.status)
+
     def total_fates(self) -> Counter[str]:
         """Frames by what became of them, of all series together."""
         with self._lock:
             return self._ended + self._series_fates()
 
     def latest(self) -> dict[str, Any]:
-        """Everything the page says, flat: names of numbers are ``<source>_<measure>``."""
+        """Everything the page says, flat: names of spottinesses are ``<source>_<measure>``, the others `flat`'s."""
         with self._lock:
             event, snapshot, status, warning = self.event, self.snapshot, self.status, self._warning
-            numbers = self.spottiness()
+            numbers, decision, statistics = self.spottiness(), self.decision, self.statistics
             ages = {"age_s": self._age_s(self._data_s), "status_age_s": self._age_s(self._status_s)}
         shown = measure(numbers)
+        said = {name: of[shown] for name, of in numbers.items()}
+        word, sentence = verdict(event, status, snapshot, decision, said)
         return {
-            "word": word(event, status),
-            "sentence": sentence(event, status, snapshot, {name: of[shown] for name, of in numbers.items()}),
+            "word": word,
+            "sentence": sentence,
             "warning": warning,
-            "measure": shown,
+            "measure": decision.metric if decision else shown,
             **_origin(event),
+            **flat.decision(decision),
+            **flat.statistics(statistics),
             **{f"{source}_{name}": value for source, of in numbers.items() for name, value in of.items()},
             **_snapshot(snapshot),
             **_status(status),
             **ages,
         }
 
-    def _take(self, result: SeriesEvent | FrameRows | Snapshot | Status) -> None:
+    def _take(self, result: SeriesEvent | FrameRows | Snapshot | Decision | Status) -> None:
         now_s = self._clock.monotonic_s()
-        if isinstance(result, SeriesEvent):
-            self._begin(result)
-        elif isinstance(result, FrameRows):
-            self.rows, self._data_s = result, now_s
-            self._history.add_rows(result)
-        elif isinstance(result, Snapshot):
-            self.snapshot, self._data_s = result, now_s
-            self._history.add_snapshot(result)
-        else:
-            self.status, self._status_s = result, now_s
+        match result:
+            case SeriesEvent():
+                self._begin(result)
+            case FrameRows():
+                self.rows, self._data_s = result, now_s
+                self._history.add_rows(result)
+            case Snapshot():
+                self.snapshot, self._data_s = result, now_s
+                self._history.add_snapshot(result)
+            case Decision():
+                self.decision = result
+            case Status():
+                self.status, self._status_s = result, now_s
 
     def _begin(self, event: SeriesEvent) -> None:
         if self.event is not None and self.event.origin.unique_id != event.origin.unique_id:
             self._ended += self._series_fates()
-            self.rows = self.snapshot = self._data_s = None
+            self.rows = self.snapshot = self.decision = self._data_s = None
         if event.event in {"start", "joined"}:
             late = "The start of the series was missed." if event.event == "joined" else ""
             self._warning = f"{late} {event.reason}".strip()
@@ -142,13 +178,21 @@ def measure(numbers: Mapping[str, Numbers]) -> str:
     return "spottiness" if best.get("spottiness_rings") is None else "spottiness_rings"
 
 
+def _thinned(message: dict[str, Any]) -> dict[str, Any]:
+    """A message without its one array that has an entry for each radial bin: pages get ten snapshots a second."""
+    accumulated = message.get("accumulated")
+    if accumulated and accumulated["statistics"]:
+        del accumulated["statistics"]["bin_spottiness"]
+    return message
+
+
 def _numbers(spottiness: object) -> Numbers:
     return {name: getattr(spottiness, name) for name in MEASURES}
 
 
 def _origin(event: SeriesEvent | None) -> dict[str, Any]:
     if event is None:
-        return dict.fromkeys(("series", "unique_id", "sample", "generation", "event", "reason"))
+        return dict.fromkeys(("series", "unique_id", "sample", "generation", "event", "reason", "unit"))
     origin = event.origin
     return {
         "series": origin.series,
@@ -157,6 +201,7 @@ def _origin(event: SeriesEvent | None) -> dict[str, Any]:
         "generation": origin.generation,
         "event": event.event,
         "reason": event.reason,
+        "unit": event.unit,
     }
 
 

@@ -11,14 +11,24 @@ from pathlib import Path
 
 from ringwatch.clock import Clock, SystemClock
 from ringwatch.errors import PublishError
-from ringwatch.messages import FrameRows, Origin, Profile, Result, SeriesEvent, SeriesResult, Snapshot, Status
+from ringwatch.messages import (
+    Decision,
+    FrameRows,
+    Origin,
+    Profile,
+    Result,
+    SeriesEvent,
+    SeriesResult,
+    Snapshot,
+    Status,
+)
 from ringwatch.publish.file_names import file_stem, final_path, free_name
 from ringwatch.publish.live_file import LiveFile
 from ringwatch.publish.nexus import HDF5_ERRORS
 from ringwatch.publish.result_file import ResultFileError, write_result
 
 MAX_PENDING = 1 << 14
-"""Most rows and snapshots that wait in memory, about 30 MB."""
+"""Most rows of all tables that wait in memory, about 80 MB where every frame comes with a snapshot."""
 
 
 class FileWriteError(PublishError):
@@ -125,7 +135,7 @@ class Hdf5Publisher:
             case FrameRows():
                 self._live = live or self._begin(result)
                 self._live.add(result)
-            case Snapshot() | Profile() if live:
+            case Snapshot() | Decision() | Profile() if live:
                 live.add(result)
             case SeriesResult():
                 self._live = None if live else self._live

@@ -2,10 +2,13 @@
 
 from math import isfinite, log10
 
-from ringwatch.messages import FrameRows, Origin, Snapshot, Spottiness
+from ringwatch.messages import FrameRows, Metric, Origin, Snapshot, Spottiness, Statistics
+from ringwatch.publish.flat import METRICS
 
-MEASURES = ("spottiness", "spottiness_weighted", "spottiness_rings")
-CURVES = ("frame", "accumulated", "averaged", "union")
+MEASURES: tuple[Metric, ...] = ("spottiness", "spottiness_weighted", "spottiness_rings")
+"""Those of single frames, unions and images alike; the other metrics are known of the summed image only."""
+CURVES = ("frame", "accumulated", "low", "high", "averaged", "union")
+"""``low`` to ``high`` is the interval of ``accumulated``."""
 BUCKETS_PER_DECADE = 120
 MAX_FRAMES = 10**8
 """Beyond it everything falls into the last bucket: 2 x 120 x 8 = 1920 points at most."""
@@ -37,7 +40,8 @@ class Envelope:
 class History:
     """Spottiness of each frame, of the summed and averaged image and of the union, for one accumulation at a time.
 
-    The frames are counted in the order in which they were reduced, so that they stand above the sums they went into.
+    Of the summed image also the other metrics, and the intervals of all of them. The frames are counted in the order in
+    which they were reduced, so that they stand above the sums they went into.
     """
 
     def __init__(self) -> None:
@@ -60,8 +64,10 @@ class History:
         if snapshot.accumulated is not None:
             self._add("accumulated", snapshot.accumulated.n_frames, snapshot.accumulated.spottiness)
             self._add("averaged", snapshot.accumulated.n_frames, snapshot.accumulated.averaged)
+            if snapshot.accumulated.statistics is not None:
+                self._add_statistics(snapshot.accumulated.statistics)
 
-    def curves(self, measure: str) -> dict[str, Points]:
+    def curves(self, measure: Metric) -> dict[str, Points]:
         """All curves of one measure, by their names."""
         return {name: self._curves[name, measure].points() for name in CURVES}
 
@@ -69,6 +75,13 @@ class History:
         if n_frames > 0:
             for measure in MEASURES:
                 self._curves[name, measure].add(n_frames, getattr(values, measure))
+
+    def _add_statistics(self, statistics: Statistics) -> None:
+        for metric, estimate in statistics.measures.items():
+            self._curves["low", metric].add(statistics.n_frames, estimate.low)
+            self._curves["high", metric].add(statistics.n_frames, estimate.high)
+            if metric not in MEASURES:
+                self._curves["accumulated", metric].add(statistics.n_frames, estimate.value)
 
     def _follow(self, origin: Origin) -> None:
         accumulation = (origin.unique_id, origin.generation)
@@ -78,4 +91,4 @@ class History:
 
     def _clear(self) -> None:
         self._n_frames = 0
-        self._curves = {(name, measure): Envelope() for name in CURVES for measure in MEASURES}
+        self._curves = {(name, measure): Envelope() for name in CURVES for measure in METRICS}

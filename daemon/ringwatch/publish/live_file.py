@@ -1,4 +1,4 @@
-"""Rows, snapshots and profiles of one accumulation in, a file that readers may open at any time out.
+"""Rows, snapshots, decisions and profiles of one accumulation in, a file that readers may open at any time out.
 
 The file is written under SWMR: it can be read by any number of processes meanwhile, and survives a kill at any moment.
 """
@@ -9,15 +9,15 @@ from pathlib import Path
 import h5py
 import structlog
 
-from ringwatch.messages import FrameRows, Profile, SeriesEvent, SeriesResult, Snapshot
+from ringwatch.messages import Decision, FrameRows, Profile, RingTable, SeriesEvent, SeriesResult, Snapshot
 from ringwatch.publish import nexus
 from ringwatch.publish.disk import file_image, reserve
 from ringwatch.publish.file_names import final_path, free_name, live_path
 from ringwatch.publish.nexus import HDF5_ERRORS, Columns
 from ringwatch.publish.result_file import write_result
 
-PENDING_BYTES = 256
-"""Disk space that a row or a snapshot needs at most."""
+PENDING_BYTES = 1536
+"""Disk space that a row of any table needs at most."""
 LIBVER = "v110"
 """The oldest format with SWMR: what HDF5 2 calls latest cannot be opened by HDF5 1, which most readers still have."""
 
@@ -41,7 +41,7 @@ class LiveFile:
     name
         Name of the file without its ending; empty until there is one.
     pending
-        Rows and snapshots that wait for `flush`, and whether there is a new profile.
+        Rows of all tables that wait for `flush`, and whether there is a new profile.
     """
 
     def __init__(self, folder: Path, stem: str, event: SeriesEvent, config: str) -> None:
@@ -53,23 +53,27 @@ class LiveFile:
         self._config = config
         self._file: h5py.File | None = None
         self._n_flushed = 0
-        self._frames: list[Columns] = []
-        self._snapshots: list[Columns] = []
+        self._new: dict[str, list[Columns]] = {name: [] for name in nexus.TABLES}
         self._profiles: dict[str, Profile] = {}
+        self._rings: RingTable | None = None
 
     @property
     def path(self) -> Path:
         """Name of the file."""
         return live_path(self._folder, self.name or self._stem)
 
-    def add(self, result: FrameRows | Snapshot | Profile) -> None:
+    def add(self, result: FrameRows | Snapshot | Decision | Profile) -> None:
         """Take a result; `flush` writes it."""
         match result:
             case FrameRows():
-                self._frames.append(nexus.frame_columns(result))
+                self._new["frames"].append(nexus.frame_columns(result))
                 self.pending += result.frame.size
             case Snapshot():
-                self._snapshots.append(nexus.snapshot_columns(result))
+                self._new["snapshots"].append(nexus.snapshot_columns(result))
+                self._rings = nexus.ring_table(result) or self._rings
+                self.pending += 1
+            case Decision():
+                self._new["decisions"].append(nexus.decision_columns(result))
                 self.pending += 1
             case Profile():
                 self._profiles[nexus.profile_name(result)] = result
@@ -91,9 +95,9 @@ class LiveFile:
         except HDF5_ERRORS:
             self._give_up()
             raise
-        self._n_flushed += sum(rows["frame"].size for rows in self._frames)
-        self._frames.clear()
-        self._snapshots.clear()
+        self._n_flushed += sum(rows["frame"].size for rows in self._new["frames"])
+        for parts in self._new.values():
+            parts.clear()
         self.pending = 0
 
     def write_final(self, result: SeriesResult) -> Path:
@@ -109,6 +113,8 @@ class LiveFile:
             profiles=self._profiles.values(),
             frames=nexus.blocks(entry["frames"]),
             snapshots=nexus.blocks(entry["snapshots"]),
+            decisions=nexus.blocks(entry["decisions"]),
+            rings=self._rings,
             started_ns=self.event.time_ns,
         )
         return path
@@ -161,8 +167,8 @@ class LiveFile:
 
     def _write(self, file: h5py.File) -> None:
         entry = file["entry"]
-        nexus.append(entry["frames"], nexus.joined(self._frames))
-        nexus.append(entry["snapshots"], nexus.joined(self._snapshots))
+        for name, parts in self._new.items():
+            nexus.append(entry[name], nexus.joined(parts))
         for profile in self._profiles.values():
             nexus.put_profile(entry, profile)
         nexus.put_data(entry, self._profiles.values())

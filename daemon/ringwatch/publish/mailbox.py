@@ -4,9 +4,10 @@ A snapshot, profile or status replaces the one of its kind that still waits; eve
 """
 
 from collections import deque
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from itertools import count
 from threading import Condition
+from typing import Any
 
 import numpy as np
 
@@ -103,5 +104,10 @@ class Mailbox:
 
 def size_bytes(result: Result) -> int:
     """Memory a waiting result holds, nearly all of it arrays."""
-    values = (getattr(result, member.name) for member in fields(result))
-    return _OVERHEAD_BYTES + sum(value.nbytes for value in values if isinstance(value, np.ndarray))
+    return _OVERHEAD_BYTES + _array_bytes(result)
+
+
+def _array_bytes(value: Any) -> int:
+    if isinstance(value, np.ndarray):
+        return value.nbytes
+    return sum(_array_bytes(getattr(value, member.name)) for member in fields(value)) if is_dataclass(value) else 0

@@ -10,9 +10,21 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from ringwatch.messages import Scalar
+from ringwatch.publish import flat
 from ringwatch.publish.board import Board
 from ringwatch.publish.outlet import OutletFacts
 
+_STATISTICS = {
+    "ring_uncertainty": ("ring_uncertainty_ratio", "Relative uncertainty of the rings' intensities."),
+    "independent_frames": ("independent_frames", "Frames with new crystallites that would be as even."),
+    "photon_share": ("photon_share_ratio", "Share of the rings' spottiness squared that is photon noise."),
+}
+_FORECAST = {
+    "forecast_frames": ("forecast_frames", "Frames after which the target will be reached, in all."),
+    "forecast_seconds": ("forecast_seconds", "Time until the target will be reached."),
+    "forecast_p_never": ("forecast_never_ratio", "Probability that the target is never reached."),
+}
 _FATES = ("received", "reduced", "late", "foreign", "duplicate", "malformed", "skipped", "excluded")
 
 
@@ -46,6 +58,8 @@ class Metrics(Collector):
         yield from self._series()
         yield from self._frames()
         yield self._spottiness()
+        yield from self._statistics()
+        yield from self._decision()
         yield from self._daemon()
         yield from self._publishers()
 
@@ -80,6 +94,28 @@ class Metrics(Collector):
                     family.add_metric([source, measure], value)
         return family
 
+    def _statistics(self) -> Iterator[Metric]:
+        known = flat.statistics(self._board.statistics)
+        for name, (noun, text) in _STATISTICS.items():
+            yield from _gauge(f"ringwatch_{noun}", text, known[name])
+
+    def _decision(self) -> Iterator[Metric]:
+        decision = self._board.decision
+        if decision is None:
+            return
+        for name, text, value in (
+            ("value", "The metric that decides, a ratio but for spots and counts.", decision.value),
+            ("target", "Where the metric is to get.", decision.target),
+        ):
+            if value is not None and isfinite(value):
+                family = GaugeMetricFamily(f"ringwatch_decision_{name}", text, labels=["metric"])
+                family.add_metric([decision.metric], value)
+                yield family
+        yield from _gauge("ringwatch_decision_stop", "1 when enough was measured.", float(decision.action == "stop"))
+        made = flat.decision(decision)
+        for name, (noun, text) in _FORECAST.items():
+            yield from _gauge(f"ringwatch_{noun}", text, made[name])
+
     def _daemon(self) -> Iterator[Metric]:
         status = self._board.status
         if status is not None:
@@ -98,6 +134,6 @@ class Metrics(Collector):
         yield from (healthy, failures, dropped)
 
 
-def _gauge(name: str, text: str, value: float | None) -> Iterator[Metric]:
-    if value is not None:
+def _gauge(name: str, text: str, value: Scalar) -> Iterator[Metric]:
+    if isinstance(value, float | int) and isfinite(value):
         yield GaugeMetricFamily(name, text, value)

@@ -4,9 +4,8 @@ The conventions are those of NXazint1d (application definition of NeXus) and of 
 open by themselves (attribute ``default`` on the root and on the entry). docs/files.md describes every group.
 """
 
-import json
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import h5py
@@ -14,13 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ringwatch import __version__
-from ringwatch.messages import FrameRows, Origin, Profile, Snapshot, Spottiness
+from ringwatch.messages import Decision, FrameRows, Origin, Profile, RingTable, Scalar, Snapshot, Spottiness
+from ringwatch.publish import flat
+from ringwatch.publish.provenance import clean_text, corrections, iso_time, wavelength_angstrom
 
 HDF5_ERRORS = (OSError, RuntimeError, ValueError, KeyError)
 """What h5py raises when HDF5 fails, depending on what failed first inside."""
 
 Columns = Mapping[str, NDArray[Any]]
 """Part of a table: arrays of one length by the name of their column."""
+
+SENTENCE_BYTES = 512
+_SENTENCE = h5py.string_dtype("utf-8", SENTENCE_BYTES)
+_CODE = h5py.string_dtype("ascii", 24)
+"""Texts are of fixed length: under SWMR nothing else can be appended."""
 
 FRAME_COLUMNS: Mapping[str, str] = {
     "frame": "<i8",
@@ -30,7 +36,7 @@ FRAME_COLUMNS: Mapping[str, str] = {
     "total_signal": "<u8",
     "masked_pixels": "<i8",
 }
-SNAPSHOT_COLUMNS: Mapping[str, str] = {
+SNAPSHOT_COLUMNS: Mapping[str, Any] = {
     "n_frames": "<i8",
     "time_ns": "<i8",
     "union_spottiness": "<f8",
@@ -42,7 +48,20 @@ SNAPSHOT_COLUMNS: Mapping[str, str] = {
     "accumulated_spottiness_rings": "<f8",
     "averaged_spottiness": "<f8",
     "averaged_spottiness_weighted": "<f8",
+    **{name: _CODE if name.endswith("_bound") else "<f8" for name in flat.statistics(None)},
+    "statistics_n_frames": "<i8",
 }
+DECISION_COLUMNS: Mapping[str, Any] = {
+    "n_frames": "<i8",
+    "time_ns": "<i8",
+    **dict.fromkeys(flat.decision(None), "<f8"),
+    **dict.fromkeys(("metric", "action", "reason_code", "forecast_settles_at_bound", "forecast_limit"), _CODE),
+    "armed": "?",
+    "sentence": _SENTENCE,
+}
+TABLES = {"frames": (FRAME_COLUMNS, 1024), "snapshots": (SNAPSHOT_COLUMNS, 256), "decisions": (DECISION_COLUMNS, 64)}
+"""Columns of each table, and how many rows make a chunk."""
+
 PROFILE_COLUMNS = ("radial", "intensity", "std", "sem", "signal", "variance", "normalization", "norm_sq", "count")
 PROFILE_GROUPS = ("mean_union", "mean_accumulated")
 
@@ -56,7 +75,6 @@ RADIAL_AXES: Mapping[str, tuple[str, str]] = {
 """pyFAI's name of a radial unit: name of the axis and unit in NeXus."""
 
 HC_KEV_ANGSTROM = 12.398419843320026
-CHUNK_ROWS = 1024
 BLOCK_ROWS = 1 << 16
 SPOTTINESS_REFERENCE = "Spottiness: Ingham (2014), J. Appl. Cryst. 47, 166, doi:10.1107/S1600576713029713"
 
@@ -115,39 +133,6 @@ def add_group(parent: h5py.Group, name: str, nx_class: str, **attributes: object
     return group
 
 
-def clean_text(text: str) -> str:
-    """What of a text HDF5 can store: no NUL, no half of a surrogate pair (detectors and headers may send both)."""
-    return text.encode("utf-8", "replace").decode().replace("\0", "")
-
-
-def iso_time(time_ns: int) -> str:
-    """Wall clock in ISO 8601, to the millisecond, UTC."""
-    return f"{np.datetime64(time_ns, 'ns').astype('datetime64[ms]')}+00:00"
-
-
-def corrections(config: str) -> dict[str, bool]:
-    """Which corrections the intensities contain, as far as the configuration says so."""
-    geometry = json.loads(config).get("geometry")
-    known = {"normalization_applied": True}
-    if not isinstance(geometry, dict):
-        return known
-    if "solid_angle" in geometry:
-        known["solid_angle_applied"] = bool(geometry["solid_angle"])
-    if "polarization" in geometry:
-        known["polarization_applied"] = geometry["polarization"] not in ("none", None)
-    return known
-
-
-def wavelength_angstrom(poni: str) -> float | None:
-    """Wavelength that a PONI text (or its JSON form) gives in metres; the last one counts, as in pyFAI."""
-    found = re.findall(r'(?:^|[{,])\s*"?wavelength"?\s*:\s*([-+.\deE]+)', poni, re.IGNORECASE | re.MULTILINE)
-    try:
-        wavelength = float(found[-1]) * 1e10
-    except (IndexError, ValueError):
-        return None
-    return wavelength if 0 < wavelength < np.inf else None
-
-
 def add_instrument(entry: h5py.Group, poni: str) -> None:
     """Monochromator with wavelength and energy, where the PONI knows them."""
     wavelength = wavelength_angstrom(poni)
@@ -181,9 +166,10 @@ def frame_columns(rows: FrameRows) -> Columns:
 
 
 def snapshot_columns(snapshot: Snapshot) -> Columns:
-    """One row of ``/entry/snapshots``; what is not known is NaN."""
+    """One row of ``/entry/snapshots``; what is not known is NaN, or an empty text."""
     accumulated = snapshot.accumulated
     values = {
+        **flat.statistics(accumulated.statistics if accumulated else None),
         "n_frames": snapshot.n_frames,
         "time_ns": snapshot.time_ns,
         "accumulated_n_frames": accumulated.n_frames if accumulated else 0,
@@ -191,7 +177,14 @@ def snapshot_columns(snapshot: Snapshot) -> Columns:
         **_three("accumulated", accumulated.spottiness if accumulated else None),
         **_three("averaged", accumulated.averaged if accumulated else None),
     }
-    return {name: np.array([values[name]], dtype) for name, dtype in SNAPSHOT_COLUMNS.items()}
+    return {name: _cell(values[name], dtype) for name, dtype in SNAPSHOT_COLUMNS.items()}
+
+
+def decision_columns(decision: Decision) -> Columns:
+    """One row of ``/entry/decisions``; what is not known is NaN, or an empty text."""
+    known = {name: getattr(decision, name) for name in ("n_frames", "time_ns", "sentence")}
+    values = flat.decision(decision) | known
+    return {name: _cell(values[name], dtype) for name, dtype in DECISION_COLUMNS.items()}
 
 
 def joined(parts: Sequence[Columns]) -> Columns:
@@ -216,6 +209,14 @@ def blocks(table: h5py.Group) -> Iterator[Columns]:
         yield {name: column[start:stop] for name, column in table.items()}
 
 
+def _cell(value: Scalar, dtype: Any) -> NDArray[Any]:
+    """A column of one row. Texts end where there is no room for one more character."""
+    if h5py.check_string_dtype(np.dtype(dtype)) is None:
+        return np.array([value], dtype)
+    data = clean_text(str(value or "")).encode()[: np.dtype(dtype).itemsize]
+    return np.array([data.decode(errors="ignore").encode()], dtype)
+
+
 def _three(prefix: str, spottiness: Spottiness | None) -> dict[str, float | None]:
     names = ("spottiness", "spottiness_weighted", "spottiness_rings")
     return {f"{prefix}_{name}": getattr(spottiness, name, None) for name in names}
@@ -226,9 +227,25 @@ def _create_tables(entry: h5py.Group) -> None:
     frames.attrs["auxiliary_signals"] = ["spottiness_weighted", "spottiness_rings"]
     snapshots = add_group(entry, "snapshots", "NXdata", signal="accumulated_spottiness", axes=["n_frames"])
     snapshots.attrs["auxiliary_signals"] = ["union_spottiness", "averaged_spottiness"]
-    for table, columns in ((frames, FRAME_COLUMNS), (snapshots, SNAPSHOT_COLUMNS)):
+    decisions = add_group(entry, "decisions", "NXdata", signal="value", axes=["n_frames"])
+    decisions.attrs["auxiliary_signals"] = ["low", "high", "target"]
+    for table, (columns, chunk) in TABLES.items():
         for name, dtype in columns.items():
-            table.create_dataset(name, shape=(0,), maxshape=(None,), chunks=(CHUNK_ROWS,), dtype=dtype)
+            entry[table].create_dataset(name, shape=(0,), maxshape=(None,), chunks=(chunk,), dtype=dtype)
+
+
+def ring_table(snapshot: Snapshot) -> RingTable | None:
+    """What a snapshot knows of each ring."""
+    statistics = snapshot.accumulated.statistics if snapshot.accumulated else None
+    return statistics.rings if statistics else None
+
+
+def write_rings(entry: h5py.Group, rings: RingTable) -> None:
+    """Make ``/entry/rings``, one row a ring."""
+    group = add_group(entry, "rings", "NXdata", signal="uncertainty", axes=["position"])
+    for column in fields(RingTable):
+        group[column.name] = getattr(rings, column.name)
+    group["d_spacing_A"].attrs["units"] = "angstrom"
 
 
 # --------------------------------------------------------------------------------------------------- the profiles

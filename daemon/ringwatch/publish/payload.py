@@ -1,16 +1,25 @@
 """What stands in a published message: a result in, a plain map with numpy arrays out, named as the interface says."""
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from typing import Any
 
-from ringwatch.messages import Accumulated, Fates, FrameRows, Profile, SeriesEvent, Snapshot, Status
+import numpy as np
+
+from ringwatch.messages import Accumulated, Decision, Fates, FrameRows, Profile, SeriesEvent, Snapshot, Status
 from ringwatch.wire import SCHEMA
 
-Published = SeriesEvent | FrameRows | Snapshot | Profile | Status
+Published = SeriesEvent | FrameRows | Snapshot | Profile | Decision | Status
 """The results that travel; a SeriesResult goes to files only."""
 
-_TOPICS = {SeriesEvent: "series", FrameRows: "frames", Snapshot: "snapshot", Profile: "profile", Status: "status"}
+_TOPICS = {
+    SeriesEvent: "series",
+    FrameRows: "frames",
+    Snapshot: "snapshot",
+    Profile: "profile",
+    Decision: "decision",
+    Status: "status",
+}
 _ORIGIN = ("series", "unique_id", "sample", "generation", "digest")
 
 
@@ -48,7 +57,18 @@ def _origin(result: Published) -> Mapping[str, Any]:
 
 def _members(instance: Any) -> dict[str, Any]:
     names = (member.name for member in fields(instance))
-    return {name: getattr(instance, name) for name in names if name not in {"origin", "time_ns"}}
+    return {name: _plain(getattr(instance, name)) for name in names if name not in {"origin", "time_ns"}}
+
+
+def _plain(value: Any) -> Any:
+    """Maps instead of dataclasses; arrays of truth as 0 and 1."""
+    if is_dataclass(value):
+        return _members(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray) and value.dtype == np.bool_:
+        return value.astype(np.uint8)
+    return value
 
 
 def _snapshot(snapshot: Snapshot) -> dict[str, Any]:
@@ -70,4 +90,5 @@ def _accumulated(accumulated: Accumulated | None) -> dict[str, Any] | None:
         "n_frames": accumulated.n_frames,
         **_members(accumulated.spottiness),
         "averaged": _members(accumulated.averaged),
+        "statistics": _plain(accumulated.statistics),
     }

@@ -20,11 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ringwatch.errors import RingwatchError
-from ringwatch.messages import Fates, Origin, Profile, Scalar, SeriesResult
+from ringwatch.messages import Fates, Origin, Profile, RingTable, Scalar, SeriesResult
 from ringwatch.publish import nexus
 from ringwatch.publish.checked_hdf5 import CheckedGroup
 from ringwatch.publish.disk import file_image, put_in_place, refuse_existing, reserve
 from ringwatch.publish.nexus import HDF5_ERRORS, Columns
+from ringwatch.publish.provenance import clean_text, iso_time
 
 SCHEMA = 1
 SUM_ROWS = ("signal", "signal_sq", "norm_signal", "norm", "norm_sq", "count")
@@ -94,6 +95,8 @@ def write_result(
     profiles: Iterable[Profile],
     frames: Iterable[Columns] = (),
     snapshots: Iterable[Columns] = (),
+    decisions: Iterable[Columns] = (),
+    rings: RingTable | None = None,
     started_ns: int | None = None,
 ) -> None:
     """Write the complete file of one accumulation: it appears under its name only when all of it is on the disk.
@@ -108,8 +111,10 @@ def write_result(
         The configuration, a JSON object as text.
     profiles
         The final profiles, one of a kind and source.
-    frames, snapshots
-        Rows of ``/entry/frames`` and ``/entry/snapshots``, in parts (`nexus.frame_columns`, `nexus.snapshot_columns`).
+    frames, snapshots, decisions
+        Rows of these tables, in parts (`nexus.frame_columns`, `nexus.snapshot_columns`, `nexus.decision_columns`).
+    rings
+        What is known of each ring at the end.
     started_ns
         Wall clock of the series' start, nanoseconds since 1970.
 
@@ -126,6 +131,8 @@ def write_result(
         entry = nexus.create_entry(file, result.origin, result.time_ns, config, started_ns)
         nexus.create_data(entry, result.radial, result.edges, result.unit)
         _write_profiles(entry, list(profiles))
+        if rings is not None:
+            nexus.write_rings(entry, rings)
         _write_sums(entry, result)
 
     try:
@@ -134,6 +141,7 @@ def write_result(
         with part.open("r+b", buffering=0) as raw, h5py.File(raw, "r+") as file:
             _write_rows(raw, file["entry/frames"], frames)
             _write_rows(raw, file["entry/snapshots"], snapshots)
+            _write_rows(raw, file["entry/decisions"], decisions)
             _write_image(raw, file["entry"], result)
         put_in_place(part, path)
     except FileExistsError as error:
@@ -178,7 +186,7 @@ def _write_image(raw: FileIO, entry: h5py.Group, result: SeriesResult | StoredRe
 
 def _write_sums(entry: h5py.Group, result: SeriesResult | StoredResult) -> None:
     """What `read_result` reads: everything that merging needs, nothing derived."""
-    entry["end_time"] = nexus.iso_time(result.time_ns)
+    entry["end_time"] = iso_time(result.time_ns)
     nexus.add_instrument(entry, result.poni)
     group = nexus.add_group(entry, "ringwatch", "NXcollection")
     group["sums"] = result.sums
@@ -186,9 +194,9 @@ def _write_sums(entry: h5py.Group, result: SeriesResult | StoredResult) -> None:
     for name in ("radial", "edges", "n_frames", "time_ns", "norm_quantum", "exact"):
         group[name] = getattr(result, name)
     for name in ("unit", "reason", "poni"):
-        group[name] = nexus.clean_text(getattr(result, name))
+        group[name] = clean_text(getattr(result, name))
     for name, value in asdict(result.origin).items():
-        group[name] = nexus.clean_text(value) if isinstance(value, str) else value
+        group[name] = clean_text(value) if isinstance(value, str) else value
     fates = {name: getattr(result.fates, name) for name in FATES}
     for name, tree in (("header", result.header), ("versions", result.versions), ("fates", fates)):
         group[name] = json.dumps(dict(tree))

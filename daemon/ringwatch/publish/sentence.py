@@ -1,14 +1,27 @@
 """What a person is told: the newest results in, one word and one sentence in plain words out.
 
-Only what was measured is said. Spottiness is no decision: photon noise is in it, and nothing is called good enough.
+Where there is a decision it speaks for itself. Where there is none, only what was measured is said: spottiness is no
+decision, photon noise is in it, and nothing is called good enough.
 """
 
 from collections.abc import Mapping
 from typing import Literal
 
-from ringwatch.messages import SeriesEvent, Snapshot, Status
+from ringwatch.messages import Decision, Reason, SeriesEvent, Snapshot, Status
 
-Word = Literal["WAITING", "MEASURING", "DONE", "CHECK SETUP"]
+Word = Literal["WAITING", "MEASURING", "DONE", "GOOD ENOUGH", "NOT MOVING", "WILL NOT REACH", "CHECK SETUP"]
+
+_DECIDED: Mapping[Reason, Word] = {
+    "reached": "GOOD ENOUGH",
+    "static": "NOT MOVING",
+    "never": "WILL NOT REACH",
+    "eight_bit": "CHECK SETUP",
+    "energy": "CHECK SETUP",
+    "beam_loss": "CHECK SETUP",
+    "frames_lost": "CHECK SETUP",
+    "saturation": "CHECK SETUP",
+    "drift": "CHECK SETUP",
+}
 
 _ENDS = {
     "timeout": " No end message came: it was closed after silence.",
@@ -18,14 +31,41 @@ _ENDS = {
 }
 
 
+def verdict(
+    event: SeriesEvent | None,
+    status: Status | None,
+    snapshot: Snapshot | None,
+    decision: Decision | None,
+    numbers: Mapping[str, float | None],
+) -> tuple[Word, str]:
+    """Word and sentence: the decision's, unless the daemon is in trouble or a series is over that it wanted to go on.
+
+    ``numbers`` are those of `sentence`.
+    """
+    plain = word(event, status)
+    if decision is None or event is None or fault(event, status):
+        return plain, sentence(event, status, snapshot, numbers)
+    said = _DECIDED.get(decision.reason_code, plain)
+    if said == "DONE" and decision.reason_code != "over":
+        return plain, sentence(event, status, snapshot, numbers)
+    return said, decision.sentence
+
+
+def fault(event: SeriesEvent | None, status: Status | None) -> str:
+    """Why nothing can be measured; empty while all is well."""
+    if status is not None and status.state == "error":
+        return _closed(status.reason or "The daemon reports an error")
+    if event is not None and _refused(event):
+        return _closed(f"Series {event.origin.series} was abandoned: {event.reason or 'no reason was given'}")
+    return ""
+
+
 def word(event: SeriesEvent | None, status: Status | None) -> Word:
     """The one word to be read from across the hutch."""
-    if status is not None and status.state == "error":
+    if fault(event, status):
         return "CHECK SETUP"
     if event is None:
         return "WAITING"
-    if _refused(event):
-        return "CHECK SETUP"
     return "DONE" if _over(event) else "MEASURING"
 
 
@@ -36,12 +76,10 @@ def sentence(
     numbers: Mapping[str, float | None],
 ) -> str:
     """The facts behind the word; ``numbers`` are spottinesses by source (frame, accumulated, union)."""
-    if status is not None and status.state == "error":
-        return _closed(status.reason or "The daemon reports an error")
+    if trouble := fault(event, status):
+        return trouble
     if event is None:
         return "Waiting for the detector to start a series."
-    if _refused(event):
-        return _closed(f"Series {event.origin.series} was abandoned: {event.reason or 'no reason was given'}")
     if snapshot is None or snapshot.n_frames == 0:
         return _without_frames(event)
     frames = _plural(snapshot.n_frames)
