@@ -54,6 +54,15 @@ def test_the_page_and_all_it_needs_come_from_here(http):
     for asset in assets:
         assert asset.startswith("static/")
         assert http.get(f"/{asset}").status_code == 200
+    modules = re.findall(r'from "\./(.+?)"', http.get("/static/page.js").text)
+    assert modules == ["formats.js", "plot.js"]
+    for module in modules:
+        assert http.get(f"/static/{module}").status_code == 200
+
+
+def test_no_text_becomes_markup():
+    for script in STATIC.glob("*.js"):
+        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b", script.read_text())
 
 
 def test_the_page_has_nothing_inline_and_nothing_from_elsewhere():

@@ -1,5 +1,8 @@
 // The live page: server-sent events in (event "latest": flat facts), words, numbers, chips and one plot out.
 
+import { METRICS, amount, duration, forecast, goal, percent, plain } from "./formats.js";
+import { Plot } from "./plot.js";
+
 const STALE_S = 2;
 const HISTORY_PERIOD_MS = 1000;
 const SOURCES = ["accumulated", "averaged", "frame", "union"];
@@ -10,38 +13,20 @@ const ROW_NAMES = {
   frame: "last frame",
   union: "union (not a measure of convergence)",
 };
-const CURVES = [
-  { name: "frame", label: "each frame", color: "--frame", width: 1 },
-  { name: "union", label: "union of pixels (not a measure of convergence)", color: "--union", width: 2, dash: [10, 6] },
-  { name: "noise", label: "1/√N for reference", color: "--soft", width: 2, dash: [2, 6] },
-  { name: "accumulated", label: "summed image", color: "--accumulated", width: 4 },
-];
+const UNDECIDED = ["too_early", "not_measurable", "few_independent"];
 
 const element = (id) => document.getElementById(id);
-const hidden = new Set();
+const plot = new Plot(element("plot"), element("legend"));
 let facts = { word: "WAITING", sentence: "Connecting to the daemon …", measure: "spottiness" };
 let factsAt = performance.now();
 let connected = true;
 let chosen = null; // the measure the reader wants plotted; until then the one in the sentence
-let history = null;
 let historyWanted = true;
-let plot = null;
-
-// ---------------------------------------------------------------------------------------------------- formats
-
-function percent(value) {
-  if (value === null || value === undefined) return "–";
-  const p = 100 * value;
-  return `${p.toFixed(p >= 9.95 ? 0 : p >= 0.095 ? 1 : 2)} %`;
-}
-
-function duration(seconds) {
-  if (seconds < 100) return `${seconds.toFixed(1)} s`;
-  if (seconds < 6000) return `${Math.round(seconds / 60)} min`;
-  return `${Math.round(seconds / 3600)} h`;
-}
+let rings = { unique_id: null, table: null };
 
 const measure = () => chosen ?? facts.measure;
+const decided = () => typeof facts.action === "string";
+const running = () => ["start", "joined", "ready"].includes(facts.event) && facts.state !== "error";
 const sinceFacts = () => (performance.now() - factsAt) / 1000;
 const age = () => (typeof facts.age_s === "number" ? facts.age_s + sinceFacts() : null);
 
@@ -60,10 +45,19 @@ function showWords() {
   show("sample", facts.sample || "–");
   show("series", facts.series === null || facts.series === undefined ? "–" : String(facts.series));
   show("frame", facts.frame ? `${facts.frame}${facts.frames_expected ? ` of ${facts.frames_expected}` : ""}` : "–");
-  const value = facts[`accumulated_${facts.measure}`];
-  show("number", percent(value));
-  document.querySelector(".number").hidden = typeof value !== "number";
+  showNumber();
   document.title = connected ? `${element("number").textContent} ${word} – ringwatch` : "ringwatch: no connection";
+}
+
+// The metric that decides with its target and the time it still takes; without a decision the spottiness.
+function showNumber() {
+  const value = decided() ? facts.value : facts[`accumulated_${facts.measure}`];
+  document.querySelector(".number").hidden = !decided() && typeof value !== "number";
+  show("number", amount(facts.measure, value));
+  show("target", decided() ? `→ ${goal(facts.metric, facts.target)}` : "");
+  show("number-label", METRICS[facts.measure].label);
+  const more = decided() && running() && facts.action === "continue";
+  show("forecast", more ? forecast(facts.forecast_seconds, facts.forecast_seconds_low, facts.forecast_seconds_high) : "");
 }
 
 function showDetails() {
@@ -77,6 +71,29 @@ function showDetails() {
   });
   element("numbers").replaceChildren(...rows);
   show("class", classText());
+  showRings();
+}
+
+function showRings() {
+  const table = rings.unique_id === facts.unique_id ? rings.table : null;
+  element("rings").hidden = table === null;
+  show("position", `position (${facts.unit})`);
+  const rows = (table?.position ?? []).map((position, i) => {
+    const row = document.createElement("tr");
+    const spots = `${table.spots_bound[i] && table.spots[i] !== null ? "≥ " : ""}${plain(table.spots[i])}`;
+    const texts = [plain(position, 5), plain(table.d_spacing_A[i], 5), percent(table.uncertainty[i]), spots];
+    row.append(...texts.map(cell));
+    return row;
+  });
+  element("ring-rows").replaceChildren(...rows);
+  show("crystallites", crystallitesText());
+}
+
+function crystallitesText() {
+  const { crystallites: seen, crystallites_low: low, crystallites_high: high, crystallites_bound: bound } = facts;
+  if (typeof seen !== "number") return "";
+  if (bound !== null) return `Crystallites seen on all rings: ${bound === "lower" ? "≥" : "≤"} ${plain(seen)}.`;
+  return `Crystallites seen on all rings: ${plain(seen)} (${plain(low)} to ${plain(high)}).`;
 }
 
 function cell(text) {
@@ -93,7 +110,7 @@ function classText() {
 // ------------------------------------------------------------------------------------------------------- chips
 
 function chips() {
-  const list = [];
+  const list = sampleChips();
   if (facts.warning) list.push({ text: facts.warning, bad: true, title: "", long: true });
   if (facts.problem && facts.problem !== facts.sentence) list.push({ text: facts.problem, bad: true, title: "", long: true });
   for (const [fate, always] of [["missing", true], ["skipped", true], ["malformed", true], ["excluded", false]]) {
@@ -114,6 +131,26 @@ function chips() {
   return list;
 }
 
+// What the spots say of the sample.
+function sampleChips() {
+  const list = [];
+  if (typeof facts.independent_frames === "number") {
+    const counts = `${plain(facts.independent_frames)} independent of ${facts.statistics_n_frames}`;
+    const bad = facts.reason_code === "static";
+    const text = !decided() || UNDECIDED.includes(facts.reason_code) ? counts : `${bad ? "not moving" : "moving"} (${counts})`;
+    list.push({ text, bad, title: "How many frames with new crystallites would be as even" });
+  }
+  if (typeof facts.photon_share === "number") {
+    const title = "Share of the rings' spottiness squared that more counts would take away";
+    list.push({ text: `photon noise ${percent(facts.photon_share)}`, bad: false, title });
+  }
+  if (typeof facts.azimuthal_trend === "number") {
+    const title = "Smooth variation around the rings: texture, shadow, polarization, beam centre. Not counted as grains.";
+    list.push({ text: `trend ${percent(facts.azimuthal_trend)}`, bad: false, title });
+  }
+  return list;
+}
+
 function showChips() {
   const items = chips().map(({ text, bad, title, long }) => {
     const item = document.createElement("li");
@@ -128,117 +165,19 @@ function showChips() {
 
 // A finished series does not age; a running one does, and whatever was said before the connection broke.
 function stale() {
-  return !connected || (facts.word === "MEASURING" && age() !== null && age() > STALE_S);
+  return !connected || (running() && age() !== null && age() > STALE_S);
 }
 
 // -------------------------------------------------------------------------------------------------------- plot
 
-function columns() {
-  const curves = { ...history, noise: reference(history) };
-  const tables = CURVES.map(({ name }) => [curves[name].n_frames, curves[name].value]);
-  return uPlot.join(tables);
-}
-
-// 1/√N through the first point of the summed image: what independent grains would follow.
-function reference({ accumulated, frame }) {
-  const { n_frames: n, value } = accumulated;
-  if (n.length === 0) return { n_frames: [], value: [] };
-  const last = Math.max(n[n.length - 1], frame.n_frames[frame.n_frames.length - 1] ?? 0, 10 * n[0]);
-  return { n_frames: [n[0], last], value: [value[0], value[0] * Math.sqrt(n[0] / last)] };
-}
-
-function color(name) {
-  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-}
-
-function axis(label, values) {
-  const size = Math.round(Math.min(22, Math.max(13, window.innerWidth / 90)));
-  const font = `${size}px system-ui, "DejaVu Sans", sans-serif`;
-  const line = { stroke: color("--line"), width: 1 };
-  return {
-    label, values, font, labelFont: font, stroke: color("--soft"), grid: line, ticks: line,
-    labelSize: size * 1.5, labelGap: 0, gap: size / 3, size: label === "frames" ? size * 1.6 : size * 4.2,
-  };
-}
-
-// 1, 2 and 5 of each decade carry a label.
-function isRound(tick) {
-  if (tick === null || tick <= 0) return false;
-  const mantissa = tick / 10 ** Math.floor(Math.log10(tick) + 1e-9);
-  return [1, 2, 5].some((one) => Math.abs(mantissa - one) < 1e-6);
-}
-
-function options() {
-  const series = CURVES.map(({ name, label, color: variable, width, dash }) => ({
-    label, width, dash, stroke: color(variable), spanGaps: true, points: { show: false }, show: !hidden.has(name),
-  }));
-  return {
-    ...plotSize(),
-    legend: { show: false },
-    cursor: { points: { show: false }, drag: { x: true, y: true, uni: 30 } },
-    scales: {
-      x: { time: false, distr: 3, range: (_, low, high) => [low ?? 1, Math.max(high ?? 10, 10 * (low ?? 1))] },
-      y: { distr: 3, range: (_, low, high) => (low === null ? [0.01, 1] : [Math.min(low, high / 4) / 1.2, high * 1.2]) },
-    },
-    axes: [
-      axis("frames", (_, ticks) => ticks.map((n) => (isRound(n) ? String(n) : null))),
-      axis("spottiness", (_, ticks) => ticks.map((s) => (isRound(s) ? `${Number((100 * s).toPrecision(2))} %` : null))),
-    ],
-    series: [{}, ...series],
-  };
-}
-
-function plotSize() {
-  const { width, height } = element("plot").getBoundingClientRect();
-  return { width: Math.floor(width), height: Math.floor(height) };
-}
-
-function drawPlot() {
-  plot?.destroy();
-  plot = null;
-  if (history !== null) plot = new uPlot(options(), columns(), element("plot"));
-}
-
 async function fetchHistory() {
   historyWanted = false;
-  try {
-    const answer = await fetch(`api/history?measure=${measure()}`);
-    if (!answer.ok) return;
-    history = await answer.json();
-    if (plot === null) drawPlot();
-    else plot.setData(columns());
-  } catch (error) {
-    if (!(error instanceof TypeError)) throw error; // a TypeError of fetch: the daemon is away; the events tell so
-    historyWanted = true;
-  }
-}
-
-function showLegend() {
-  const buttons = CURVES.map(({ name, label, color: variable, width, dash }, index) => {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.setAttribute("aria-pressed", String(!hidden.has(name)));
-    button.append(sample(variable, width, dash), label);
-    button.addEventListener("click", () => {
-      hidden[hidden.has(name) ? "delete" : "add"](name);
-      button.setAttribute("aria-pressed", String(!hidden.has(name)));
-      plot?.setSeries(index + 1, { show: !hidden.has(name) });
-    });
-    return button;
-  });
-  element("legend").replaceChildren(...buttons.reverse());
-}
-
-function sample(variable, width, dash) {
-  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  const line = document.createElementNS("http://www.w3.org/2000/svg", "line");
-  const attributes = { x1: "0", x2: "100%", y1: "50%", y2: "50%", stroke: color(variable) };
-  for (const [name, value] of Object.entries(attributes)) line.setAttribute(name, value);
-  line.style.strokeWidth = String(width);
-  if (dash) line.style.strokeDasharray = dash.map((one) => one / 2).join(" ");
-  svg.setAttribute("aria-hidden", "true");
-  svg.append(line);
-  return svg;
+  const answer = await fetch(`api/history?measure=${measure()}`).catch(() => null); // null: away; the events tell so
+  historyWanted ||= answer === null;
+  if (!answer?.ok) return;
+  const history = await answer.json();
+  if (history.measure !== measure()) return; // asked for before the measure changed
+  plot.show(history, decided() && history.measure === facts.metric ? facts.target : null);
 }
 
 // -------------------------------------------------------------------------------------------------------- life
@@ -247,10 +186,22 @@ function refresh() {
   showWords();
   showDetails();
   showChips();
-  show("number-label", `spottiness of the summed ${facts.measure === "spottiness_rings" ? "rings" : "image"}`);
+  showDeciding();
   const picked = document.querySelector(`input[value="${measure()}"]`);
   if (picked) picked.checked = true;
   document.body.classList.toggle("stale", stale());
+}
+
+// A metric that no other button shows has its own while it decides.
+function showDeciding() {
+  const own = decided() && !MEASURES.includes(facts.metric);
+  element("deciding").hidden = !own;
+  if (own) {
+    element("deciding").querySelector("input").value = facts.metric;
+    show("deciding-label", METRICS[facts.metric].label);
+  } else if (!MEASURES.includes(chosen)) {
+    chosen = null;
+  }
 }
 
 function listen() {
@@ -264,6 +215,10 @@ function listen() {
     if (measure() !== before) fetchHistory();
     refresh();
   });
+  events.addEventListener("snapshot", (event) => {
+    const { unique_id, accumulated } = JSON.parse(event.data);
+    rings = { unique_id, table: accumulated?.statistics?.rings ?? null };
+  });
   events.addEventListener("error", () => {
     connected = false;
     refresh();
@@ -275,13 +230,8 @@ element("measures").addEventListener("change", (event) => {
   refresh();
   fetchHistory();
 });
-new ResizeObserver(() => plot?.setSize(plotSize())).observe(element("plot"));
-window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-  showLegend();
-  drawPlot();
-});
+window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => plot.draw());
 setInterval(refresh, 500);
 setInterval(() => historyWanted && fetchHistory(), HISTORY_PERIOD_MS);
-showLegend();
 fetchHistory();
 listen();
