@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from . import exact
 from .geometry import Geometry
 from .groups import GroupKernels, groups_program
-from .image import ImageBuffers, ImageEvaluation, image_program
+from .image import ImageBuffers, ImageEvaluation, evaluation_bytes, image_program
 from .lanes import LaneKernels, lanes_program
 from .memory import Slots, check_memory
 from .reference import ImageSums
+from .sectors import SectorKernel, sectors_program
 from .sums import FrameSums, StaticSums
 from .tables import BATCH, DeviceTables
 from .validity import Validity
@@ -25,6 +26,8 @@ Form = Literal["lanes", "groups"]
 
 SLOT_SETS = 2
 _LARGEST_PRODUCT = 1 << 64
+_BYTES_A_PIXEL = 41
+"""Tables 6, summed image 12, sorted pixels 8; at most 5 for runs within a sector, 10 for runs within a cell."""
 
 
 def default_form(device: cl.Device) -> Form:
@@ -40,10 +43,12 @@ def compile_kernels(geometry: Geometry, device: cl.Device) -> None:
     KernelBuildError
     """
     context = cl.Context([device])
-    program = groups_program if default_form(device) == "groups" else lanes_program
+    is_gpu = default_form(device) == "groups"
+    program = groups_program if is_gpu else lanes_program
     for dtype in ("u1", "u2", "u4"):
         program(context, geometry, np.dtype(dtype))
-    image_program(context, geometry)
+        sectors_program(context, np.dtype(dtype), share=is_gpu)
+    image_program(context, geometry, share=is_gpu)
 
 
 class BatchIntegrator:
@@ -69,18 +74,22 @@ class BatchIntegrator:
         self, geometry: Geometry, dtype: np.dtype[np.generic], device: cl.Device, form: Form | None = None
     ) -> None:
         self.geometry, self.dtype = geometry, dtype
-        frame_bytes = geometry.pixels * dtype.itemsize
-        check_memory(device, SLOT_SETS * BATCH * frame_bytes + 26 * geometry.pixels, BATCH * frame_bytes)
         self.form = form or default_form(device)
+        share = self.form == "groups"
+        batch_bytes = BATCH * geometry.pixels * dtype.itemsize
+        evaluation = evaluation_bytes(geometry.bins, share)
+        needed = SLOT_SETS * batch_bytes + _BYTES_A_PIXEL * geometry.pixels + sum(evaluation)
+        check_memory(device, needed, max(batch_bytes, *evaluation))
         self.context = cl.Context([device])
         self._queue = cl.CommandQueue(self.context)
         self._slots = [Slots(self._queue, BATCH, geometry.pixels, dtype) for _ in range(SLOT_SETS)]
         self._image = ImageBuffers(self._queue, geometry.pixels)
         self.static = StaticSums.of(geometry.bin_table, geometry.norm_q, geometry.bins)
         self._tables = DeviceTables(self._queue, geometry)
-        self._evaluation = ImageEvaluation(self._queue, geometry, self.static, self._tables, self._image)
+        self._evaluation = ImageEvaluation(self._queue, geometry, self.static, self._tables, self._image, share)
         kernels = GroupKernels if self.form == "groups" else LaneKernels
         self._kernels: GroupKernels | LaneKernels = kernels(self._queue, geometry, dtype, self._image, self._tables)
+        self._sectors = SectorKernel(self._queue, geometry, dtype, share)
         self._image_used = False
         self._largest_norm = int(geometry.norm_q.max(initial=0))
 
@@ -94,9 +103,10 @@ class BatchIntegrator:
             return
         old, new = self.geometry.bin_table, geometry.bin_table
         self.static = self.static.moved(old, new, geometry.norm_q, geometry.bins)
-        self._evaluation.static = self.static
+        self._evaluation.change_mask(geometry, self.static)
         self._tables.change_bins(new)
         self._kernels.change_mask(geometry)
+        self._sectors.change_mask(geometry)
         self.geometry = geometry
 
     @property
@@ -122,6 +132,28 @@ class BatchIntegrator:
         return FrameSums(
             signal.copy(), signal_sq, norm_signal, lost.copy(), lost_norm.copy(), exact.from_halves(lost_low, lost_high)
         )
+
+    @property
+    def group_of_bin(self) -> NDArray[np.uint8]:
+        """Radial group of each bin for `sector_sums`, (bins,), 64 and more = not used; at first 64 equal stretches."""
+        return self._sectors.group_of_bin
+
+    def set_groups(self, group_of_bin: NDArray[np.uint8]) -> None:
+        """Replace `group_of_bin`; the next `sector_sums` takes some 20 ms more.
+
+        Raises
+        ------
+        ValueError
+            The array is not uint8 of shape (bins,).
+        """
+        self._sectors.set_groups(group_of_bin)
+
+    def sector_sums(self, validity: Validity, slot: int = 0, which: int = 0) -> NDArray[np.uint64]:
+        """Valid counts of one frame of the batch integrated last, of radial groups x azimuthal sectors, (64, 72).
+
+        To be called after `integrate`, which has made the slots of the set ``which`` visible to the device.
+        """
+        return self._sectors.sums(self._slots[which].buffer, slot, validity)
 
     def evaluate_image(self, n_frames: int) -> ImageSums:
         """Statistics of the summed image, which holds ``n_frames`` frames."""

@@ -1,4 +1,4 @@
-"""kernels/image.cl: the summed image on the device, and its statistics ring by ring."""
+"""kernels/image.cl: the summed image on the device, and its statistics: of each bin, and of each sector of it."""
 
 import numpy as np
 import pyopencl as cl
@@ -6,16 +6,21 @@ from numpy.typing import NDArray
 
 from . import exact
 from .geometry import Geometry
+from .geometry_pyfai import SECTORS
 from .memory import read
 from .programs import build
 from .reference import ImageSums
+from .runs import run_bounds
+from .spottiness import bin_weights
 from .sums import StaticSums
-from .tables import DeviceTables
+from .tables import DeviceTables, constant
 
-_CPU_ITEMS = 64  # a constant: the order of floating additions must not depend on the number of cores
+_CPU_ITEMS = 8  # a constant: the order of floating additions must not depend on the number of cores
 _GPU_ITEMS = 2048
-_FIRST_PLANES, _FIRST_FLOATS = 8, 6
-_SECOND_PLANES, _SECOND_FLOATS = 2, 0
+_CAKE_PLANES = 2
+_LOST_PLANES, _LOST_INTEGERS = 7, 5
+_COARSE_QUANTA = 1 << 10
+_NO_FLOATS = np.uint32(0xFFFFFFFF)
 
 
 class ImageBuffers:
@@ -43,17 +48,27 @@ class ImageBuffers:
         return total, lost
 
 
-def image_program(context: cl.Context, geometry: Geometry) -> cl.Program:
-    """The compiled kernels for a geometry."""
-    return build(context, "image", {"PIXELS": geometry.pixels, "BINS": geometry.bins, "ITEMS": _items(context)})
+def image_program(context: cl.Context, geometry: Geometry, share: bool) -> cl.Program:
+    """The compiled kernels for a geometry; ``share``: all work-items add to one cake, through atomics."""
+    items, copies = _items_and_copies(share)
+    return build(context, "image", {"BINS": geometry.bins, "SECTORS": SECTORS, "ITEMS": items, "COPIES": copies})
 
 
-def _items(context: cl.Context) -> int:
-    return _GPU_ITEMS if context.devices[0].type & cl.device_type.GPU else _CPU_ITEMS
+def evaluation_bytes(bins: int, share: bool) -> tuple[int, int]:
+    """Sizes of the two large buffers of an evaluation on the device: the cakes, and the sums of the work-items."""
+    items, copies = _items_and_copies(share)
+    return copies * _CAKE_PLANES * SECTORS * bins * 8, items * max(_LOST_PLANES * bins, 2 * bins + 4 * SECTORS) * 8
+
+
+def _items_and_copies(share: bool) -> tuple[int, int]:
+    return (_GPU_ITEMS, 1) if share else (_CPU_ITEMS, _CPU_ITEMS)
 
 
 class ImageEvaluation:
-    """Two-pass statistics of the summed and of the averaged image; the means between the passes are the host's."""
+    """Two-pass statistics of the summed and of the averaged image; the means between the passes are the host's.
+
+    ``share`` is the form for GPUs, see kernels/image.cl.
+    """
 
     def __init__(
         self,
@@ -62,48 +77,101 @@ class ImageEvaluation:
         static: StaticSums,
         tables: DeviceTables,
         image: ImageBuffers,
+        share: bool,
     ) -> None:
-        self._queue, self._bins, self.static, context = queue, geometry.bins, static, queue.context
-        self._items = _items(context)
-        program = image_program(context, geometry)
-        flags = cl.mem_flags
-        largest = geometry.bins * _FIRST_PLANES * 8
-        self._partial = cl.Buffer(context, flags.READ_WRITE, self._items * largest)
-        self._total = cl.Buffer(context, flags.WRITE_ONLY, largest)
-        self._mean = cl.Buffer(context, flags.READ_ONLY, geometry.bins * 16)
-        pixels = (tables.bin_table, tables.norm_q, image.low, image.high, image.lost, np.uint32(0))
-        self._first, self._second, self._sum = (
-            cl.Kernel(program, name) for name in ("first_pass", "second_pass", "sum_items")
+        self._queue, self._bins, context, flags = queue, geometry.bins, queue.context, cl.mem_flags
+        self._items, copies = _items_and_copies(share)
+        self.change_mask(geometry, static)
+        self._cakes_bytes, partial_bytes = evaluation_bytes(geometry.bins, share)
+        self._cakes = cl.Buffer(context, flags.READ_WRITE, self._cakes_bytes)
+        self._partial = cl.Buffer(context, flags.READ_WRITE, partial_bytes)
+        self._cake = cl.Buffer(context, flags.WRITE_ONLY, self._cakes_bytes // copies)
+        self._total = cl.Buffer(context, flags.WRITE_ONLY, partial_bytes // self._items)
+        self._mean, self._weights = (cl.Buffer(context, flags.READ_ONLY, n * geometry.bins * 8) for n in (2, 4))
+        program = image_program(context, geometry, share)
+        self._first, self._second, self._norms, self._sum_cakes, self._sum = (
+            cl.Kernel(program, name) for name in ("first_pass", "second_pass", "sum_norms", "sum_items", "sum_items")
         )
-        self._first.set_args(*pixels, self._partial)
-        self._second.set_args(*pixels, self._mean, self._partial)
-        self._sum.set_args(self._partial, np.uint32(0), np.uint32(0), self._total)
+        self._runs = _runs(context, geometry.sector, self._items)
+        pixels = (*self._runs, tables.bin_table, tables.norm_q)
+        summed = (image.low, image.high, image.lost, np.uint32(0))
+        self._first.set_args(*pixels, *summed, self._cakes, self._partial)
+        self._second.set_args(*pixels, *summed, self._mean, self._weights, self._partial)
+        self._norms.set_args(*pixels, self._cakes)
+        self._sum_cakes.set_args(self._cakes, np.uint32(copies), _NO_FLOATS, self._cake)
+        self._sum.set_args(self._partial, np.uint32(self._items), _NO_FLOATS, self._total)
+
+    def change_mask(self, geometry: Geometry, static: StaticSums) -> None:
+        """Go on with a geometry that differs in its mask only; its tables are changed elsewhere."""
+        self._static, self._azimuth_fraction = static, geometry.azimuth_fraction
+        self._cake_norm: NDArray[np.uint64] | None = None
 
     def run(self, n_frames: int) -> ImageSums:
         """Statistics of the summed image, which holds ``n_frames`` > 0 frames."""
-        static = self.static
-        cells = self._pass(self._first, n_frames, _FIRST_PLANES, _FIRST_FLOATS)
-        signal, lost_signal, gone, gone_norm, low, high = (column.copy() for column in cells[:, :_FIRST_FLOATS].T)
-        lost_average, lost_square = cells[:, _FIRST_FLOATS:].view(np.float64).T
+        static = self._static
+        self._first.set_arg(8, np.uint32(n_frames))
+        cake_signal, missing = self._sum_cake(self._first)
+        lost = self._sum_partial(_LOST_PLANES * self._bins, _LOST_INTEGERS * self._bins).reshape(_LOST_PLANES, -1)
+        lost_signal, gone, gone_norm, low, high = lost[:_LOST_INTEGERS]
+        lost_average, lost_square = lost[_LOST_INTEGERS:].view(np.float64)
+        signal, count = cake_signal.sum(axis=0, dtype=np.uint64), static.count - gone
         norm = exact.subtract(exact.scaled(static.norm, n_frames), exact.from_halves(low, high))
         averaged_signal = (signal - lost_signal) / n_frames + lost_average
         averaged_norm = exact.to_float(exact.subtract(static.norm, exact.words(gone_norm)))
         norm_sq = exact.to_float(static.norm_sq) * float(n_frames) ** 2 - lost_square
-        means = [signal / _nonzero(exact.to_float(norm)) * n_frames, averaged_signal / _nonzero(averaged_norm)]
-        cl.enqueue_copy(self._queue, self._mean, np.stack(means, axis=1))
-        squares = self._pass(self._second, n_frames, _SECOND_PLANES, _SECOND_FLOATS).view(np.float64)
-        count, variance, averaged_variance = static.count - gone, squares[:, 0].copy(), squares[:, 1].copy()
-        return ImageSums(signal, norm, count, norm_sq, variance, averaged_signal, averaged_norm, averaged_variance)
+        intensity = signal / _nonzero(exact.to_float(norm))
+        weights = bin_weights(signal.astype(np.float64), intensity, count, self._azimuth_fraction)
+        means = np.stack([intensity * n_frames, averaged_signal / _nonzero(averaged_norm)], axis=1)
+        variance, averaged_variance, sector_variance = self._second_pass(n_frames, means, weights)
+        return ImageSums(
+            signal, norm, count, norm_sq, variance, averaged_signal, averaged_norm, averaged_variance,
+            cake_signal.T, self._norm_of_cake(n_frames, missing), weights, sector_variance,
+        )  # fmt: skip
 
-    def _pass(self, kernel: cl.Kernel, n_frames: int, planes: int, floats: int) -> NDArray[np.uint64]:
-        kernel.set_arg(5, np.uint32(n_frames))
-        self._sum.set_arg(1, np.uint32(planes))
-        self._sum.set_arg(2, np.uint32(floats))
-        total = np.empty((self._bins, planes), np.uint64)
+    def _second_pass(
+        self, n_frames: int, means: NDArray[np.float64], weights: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Variance of the bins of the summed and of the averaged image, (bins,), and of sectors, (SECTORS, 3)."""
+        self._second.set_arg(8, np.uint32(n_frames))
+        cl.enqueue_copy(self._queue, self._mean, means)
+        cl.enqueue_copy(self._queue, self._weights, np.pad(weights, ((0, 0), (0, 1))))
+        cl.enqueue_nd_range_kernel(self._queue, self._second, (self._items,), (1,))
+        sums = self._sum_partial(2 * self._bins + 4 * SECTORS, 0).view(np.float64)
+        of_bins, of_sectors = sums[: 2 * self._bins].reshape(-1, 2), sums[2 * self._bins :].reshape(SECTORS, 4)
+        return of_bins[:, 0], of_bins[:, 1], of_sectors[:, :3]
+
+    def _norm_of_cake(self, n_frames: int, missing: NDArray[np.uint64]) -> NDArray[np.float64]:
+        """Norm of each cell, (bins, SECTORS), from what is missing of it."""
+        if self._cake_norm is None:
+            self._cake_norm = self._sum_cake(self._norms)[0]
+        norm = (self._cake_norm * np.uint64(n_frames) - missing).astype(np.float64)
+        norm *= _COARSE_QUANTA
+        return norm.T
+
+    def _sum_cake(self, kernel: cl.Kernel) -> NDArray[np.uint64]:
+        """Run a kernel that fills the cakes: their sum, shape (2, SECTORS, bins)."""
+        total = np.empty((_CAKE_PLANES, SECTORS, self._bins), np.uint64)
+        cl.enqueue_fill_buffer(self._queue, self._cakes, np.zeros(1, np.uint64), 0, self._cakes_bytes)
         cl.enqueue_nd_range_kernel(self._queue, kernel, (self._items,), (1,))
-        cl.enqueue_nd_range_kernel(self._queue, self._sum, (total.size,), None)
+        cl.enqueue_nd_range_kernel(self._queue, self._sum_cakes, (total.size,), None)
+        read(self._queue, (total, self._cake))
+        return total
+
+    def _sum_partial(self, cells: int, integers: int) -> NDArray[np.uint64]:
+        """Sums over the work-items of what the last pass left: ``integers`` cells, then doubles."""
+        total = np.empty(cells, np.uint64)
+        self._sum.set_arg(2, np.uint32(integers))
+        cl.enqueue_nd_range_kernel(self._queue, self._sum, (cells,), None)
         read(self._queue, (total, self._total))
         return total
+
+
+def _runs(context: cl.Context, sector: NDArray[np.uint8], items: int) -> tuple[cl.Buffer, cl.Buffer, cl.Buffer]:
+    """Runs of pixels in one sector: their first pixels and sectors, and the first run of each work-item."""
+    stretch = -(-sector.size // items)
+    bounds = run_bounds(sector, stretch)
+    first = np.searchsorted(bounds, np.minimum(np.arange(items + 1) * stretch, sector.size)).astype(np.uint32)
+    return constant(context, bounds), constant(context, sector[bounds[:-1]]), constant(context, first)
 
 
 def _nonzero(norm: NDArray[np.float64]) -> NDArray[np.float64]:

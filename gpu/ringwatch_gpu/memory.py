@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 
 from .errors import OutOfDeviceMemory
 
+_OVERHANG_BYTES = 32
+"""Kernels read eight pixels at once, and may look at seven beyond the last frame."""
+
 
 def page_aligned(size_bytes: int) -> NDArray[np.uint8]:
     """Zeroed bytes that start on a page and fill whole pages, on huge pages where the system has them.
@@ -54,10 +57,10 @@ class Slots:
         size = batch * pixels * dtype.itemsize
         self._shares_memory = bool(queue.device.type & cl.device_type.CPU)
         if self._shares_memory:
-            memory = page_aligned(size)
+            memory = page_aligned(size + _OVERHANG_BYTES)
             self.buffer = cl.Buffer(queue.context, flags.READ_ONLY | flags.USE_HOST_PTR, hostbuf=memory)
         else:
-            self.buffer = cl.Buffer(queue.context, flags.READ_ONLY, size)
+            self.buffer = cl.Buffer(queue.context, flags.READ_ONLY, size + _OVERHANG_BYTES)
             self._pinned = cl.Buffer(queue.context, flags.READ_WRITE | flags.ALLOC_HOST_PTR, size)
             memory = self._map(self._pinned, size)
         self.array: NDArray[np.generic] = memory[:size].view(dtype).reshape(batch, pixels)

@@ -7,6 +7,10 @@ from numpy.typing import NDArray
 
 from . import exact
 from .exact import Words
+from .geometry import Geometry
+from .geometry_pyfai import SECTORS
+from .sectors import GROUPS
+from .spottiness import bin_weights
 from .sums import FrameSums
 from .validity import Validity
 
@@ -55,12 +59,34 @@ def accumulate_image(
     return np.where(used, values, 0).astype(np.uint64), np.where(used, bad.sum(0), 0).astype(np.uint32)
 
 
+def sector_sums(
+    frame: NDArray[np.integer], geometry: Geometry, group_of_bin: NDArray[np.uint8], validity: Validity
+) -> NDArray[np.uint64]:
+    """Valid counts of a frame (pixels,) in each azimuthal sector of each group of bins, shape (GROUPS, SECTORS)."""
+    group = np.append(group_of_bin, np.uint8(GROUPS))[geometry.bin_table]
+    ok = (group < GROUPS) & ~validity.invalid(frame)
+    cell = group[ok] * np.int64(SECTORS) + geometry.sector[ok]
+    return exact.bincount(cell, frame[ok].astype(np.uint64), GROUPS * SECTORS)[:, 1].reshape(GROUPS, SECTORS)
+
+
 @dataclass(frozen=True)
 class ImageSums:
     """Statistics of the summed image per bin: exact signal and norm, two-pass variance; and of the averaged image.
 
-    Arrays of shape (bins,), norm as words (bins, 2). Norms are in units of the norm quantum; the norm of a pixel in the
-    summed image is its g times the number of frames in which it was valid, in the averaged image its g.
+    Norms are in units of the norm quantum; the norm of a pixel in the summed image is its g times the number of frames
+    in which it was valid, in the averaged image its g. Arrays have the shape (bins,), but:
+
+    Attributes
+    ----------
+    norm
+        Words, shape (bins, 2).
+    cake_signal, cake_norm
+        Signal and norm of the summed image in each azimuthal sector of each bin, shape (bins, SECTORS); the signal is
+        exact, the norm to float64 (0 where no pixel was ever valid).
+    bin_weights
+        What each bin's variance counts for in plain, weighted and rings spottiness of the summed image, (bins, 3).
+    sector_variance
+        What each sector adds to the squares of the three: sum of weight x (s - g m)^2, shape (SECTORS, 3).
     """
 
     signal: NDArray[np.uint64]
@@ -71,47 +97,51 @@ class ImageSums:
     averaged_signal: NDArray[np.float64]
     averaged_norm: NDArray[np.float64]
     averaged_variance: NDArray[np.float64]
+    cake_signal: NDArray[np.uint64]
+    cake_norm: NDArray[np.float64]
+    bin_weights: NDArray[np.float64]
+    sector_variance: NDArray[np.float64]
 
 
 def evaluate_image(
-    image_sum: NDArray[np.uint64],
-    image_lost: NDArray[np.uint32],
-    n_frames: int,
-    bin_table: NDArray[np.uint16],
-    norm_q: NDArray[np.uint32],
-    bins: int,
+    image_sum: NDArray[np.uint64], image_lost: NDArray[np.uint32], n_frames: int, geometry: Geometry
 ) -> ImageSums:
     """Two-pass statistics of the summed and of the averaged image, over pixels that were valid at least once."""
-    used = (bin_table < bins) & (image_lost < n_frames)
-    index, total = bin_table[used], image_sum[used]
+    bins = geometry.bins
+    used = (geometry.bin_table < bins) & (image_lost < n_frames)
+    index, sector, total = geometry.bin_table[used], geometry.sector[used], image_sum[used]
+    cell = index * np.int64(SECTORS) + sector
     valid = n_frames - image_lost[used].astype(np.uint64)
-    g = norm_q[used].astype(np.uint64)
+    g = geometry.norm_q[used].astype(np.uint64)
     signal, norm = exact.bincount(index, total, bins)[:, 1], exact.bincount(index, g * valid, bins)
+    count = np.bincount(index, minlength=bins).astype(np.uint64)
     weight = (g * valid).astype(np.float64)
     average, plain = total / np.maximum(valid, 1), g.astype(np.float64)
     averaged_signal, averaged_norm = float_bincount(index, average, bins), float_bincount(index, plain, bins)
+    mean = signal / _nonzero(exact.to_float(norm))
+    square = (total - weight * mean[index]) ** 2
+    averaged_square = (average - plain * (averaged_signal / _nonzero(averaged_norm))[index]) ** 2
+    weights = bin_weights(signal.astype(np.float64), mean, count, geometry.azimuth_fraction)
+    cake_signal = exact.bincount(cell, total, bins * SECTORS)[:, 1]
+    cake_norm = exact.to_float(exact.bincount(cell, g * valid, bins * SECTORS))
     return ImageSums(
         signal,
         norm,
-        np.bincount(index, minlength=bins).astype(np.uint64),
+        count,
         float_bincount(index, weight**2, bins),
-        _variance(index, total.astype(np.float64), weight, signal.astype(np.float64), exact.to_float(norm)),
+        float_bincount(index, square, bins),
         averaged_signal,
         averaged_norm,
-        _variance(index, average, plain, averaged_signal, averaged_norm),
+        float_bincount(index, averaged_square, bins),
+        cake_signal.reshape(bins, SECTORS),
+        cake_norm.reshape(bins, SECTORS),
+        weights,
+        np.stack([float_bincount(sector, w[index] * square, SECTORS) for w in weights.T], axis=1),
     )
 
 
-def _variance(
-    index: NDArray[np.integer],
-    s: NDArray[np.float64],
-    g: NDArray[np.float64],
-    signal: NDArray[np.float64],
-    norm: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """Second pass: sum over the pixels of a bin of (s - g signal / norm)^2."""
-    mean = signal / np.where(norm > 0, norm, 1.0)
-    return float_bincount(index, (s - g * mean[index]) ** 2, len(signal))
+def _nonzero(norm: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.where(norm > 0, norm, 1.0)
 
 
 def float_bincount(index: NDArray[np.integer], values: NDArray[np.float64], bins: int) -> NDArray[np.float64]:

@@ -34,12 +34,39 @@ def spottiness(profile: RingProfile, azimuth_fraction: NDArray[np.float64]) -> S
     azimuth_fraction
         Share of the circle each bin covers, shape (bins,).
     """
-    signal, variance = profile.signal, np.maximum(profile.variance, 0.0)
-    relative = variance / np.maximum(signal, 1.0) ** 2
-    weight = np.maximum(profile.intensity, 0.0)
-    weights = weight.sum(-1)
-    weighted = np.sqrt((weight * relative).sum(-1) / np.where(weights > 0, weights, 1.0))
-    good = (signal >= MIN_SIGNAL) & (profile.count >= MIN_PIXELS) & (azimuth_fraction >= MIN_AZIMUTH)
-    n_good = good.sum(-1)
-    rings = np.sqrt(np.where(good, relative, 0.0).sum(-1) / np.where(n_good > 0, n_good, 1))
-    return SpottinessValues(np.sqrt(relative.mean(-1)), weighted, np.where(n_good > 0, rings, np.nan))
+    weights = bin_weights(profile.signal, profile.intensity, profile.count, azimuth_fraction)
+    squares = np.einsum("...bw,...b->w...", weights, np.maximum(profile.variance, 0.0))
+    return SpottinessValues(*np.sqrt(squares))
+
+
+def bin_weights(
+    signal: NDArray[np.float64],
+    intensity: NDArray[np.float64],
+    count: NDArray[np.float64] | NDArray[np.uint64],
+    azimuth_fraction: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """What each bin's variance counts for in the three squares of `spottiness`: square = sum over bins of w variance.
+
+    Parameters
+    ----------
+    signal, intensity, count
+        Of one profile (bins,) or of many (frames, bins); ``intensity`` in any unit.
+    azimuth_fraction
+        Share of the circle each bin covers, shape (bins,).
+
+    Returns
+    -------
+    weights
+        Shape (..., bins, 3): plain, weighted, rings. NaN for rings where no bin qualifies.
+    """
+    per_square = 1.0 / np.maximum(signal, 1.0) ** 2
+    bright = np.maximum(intensity, 0.0)
+    good = (signal >= MIN_SIGNAL) & (count >= MIN_PIXELS) & (azimuth_fraction >= MIN_AZIMUTH)
+    shares = (np.full_like(bright, 1.0 / signal.shape[-1]), bright / _total(bright, 1.0), good / _total(good, np.nan))
+    return np.stack([share * per_square for share in shares], axis=-1)
+
+
+def _total(shares: NDArray[np.generic], empty: float) -> NDArray[np.float64]:
+    """Sum over the bins, ``empty`` where that is 0; shape (..., 1)."""
+    total = shares.sum(-1, keepdims=True, dtype=np.float64)
+    return np.where(total > 0, total, empty)

@@ -1,57 +1,121 @@
-"""Statistics of the summed and of the averaged image: integers exact, float64 as the specification."""
+"""Statistics of the summed and of the averaged image, and its cake: integers exact, float64 as the specification."""
+
+from dataclasses import fields
+from typing import get_args
 
 import numpy as np
 import pyopencl as cl
 import pytest
 from numpy.typing import NDArray
 
-from ringwatch_gpu import reference
-from ringwatch_gpu.batch import BatchIntegrator
+from ringwatch_gpu import exact, reference
+from ringwatch_gpu.batch import BatchIntegrator, Form
+from ringwatch_gpu.spottiness import spottiness
+from ringwatch_gpu.sums import RingProfile
 from ringwatch_gpu.validity import Validity
 
 from . import synthetic
 
 # Both are float64 sums of at most some thousand terms in different orders; variance subtracts the mean first.
 RTOL = 1e-11
+# Norms of the cake are sums of norms near 2^30 that are rounded to multiples of 2^10.
+CAKE_RTOL = 1e-6
+
+EXACT = ("signal", "norm", "count", "cake_signal")
+FLOATS = (
+    "norm_sq",
+    "variance",
+    "averaged_signal",
+    "averaged_norm",
+    "averaged_variance",
+    "bin_weights",
+    "sector_variance",
+)
+SHAPE = (61, 47)
+
+
+@pytest.fixture(params=get_args(Form))
+def form(request: pytest.FixtureRequest) -> Form:
+    return request.param
 
 
 @pytest.mark.parametrize("invalid", [0.0, 0.3])
 @pytest.mark.parametrize("largest", [2, 60000])
-def test_evaluation_is_that_of_the_specification(device: cl.Device, invalid: float, largest: int) -> None:
-    check(device, np.dtype("u2"), largest, invalid)
+def test_evaluation_is_that_of_the_specification(device: cl.Device, form: Form, invalid: float, largest: int) -> None:
+    check(device, form, np.dtype("u2"), largest, invalid)
 
 
-def test_evaluation_beyond_32_bits(device: cl.Device) -> None:
-    assert check(device, np.dtype("u4"), 4_000_000_000, 0.3).max() > 2**33
+def test_evaluation_beyond_32_bits(device: cl.Device, form: Form) -> None:
+    assert check(device, form, np.dtype("u4"), 4_000_000_000, 0.3).max() > 2**33
 
 
-def check(device: cl.Device, kind: np.dtype[np.generic], largest: int, invalid: float) -> NDArray[np.uint64]:
-    """Evaluate sixteen frames, compare with the specification; returns the summed image."""
-    shape, validity = (61, 47), Validity.of(kind)
-    geometry = synthetic.geometry(shape, 13)
-    integrator = BatchIntegrator(geometry, kind, device)
-    for seed in (1, 2):
-        frames = synthetic.frames(8, shape, kind, largest, invalid, seed)
-        frames[:, 5, 7] = np.iinfo(kind).max  # never valid
-        integrator.slots[:] = frames
-        integrator.integrate(8, validity)
-    total, lost = integrator.read_image()
-    expected = reference.evaluate_image(
-        total.ravel(), lost.ravel(), 16, geometry.bin_table, geometry.norm_q, geometry.bins
-    )
-    found = integrator.evaluate_image(16)
-    for name in ("signal", "norm", "count"):
-        assert np.array_equal(getattr(found, name), getattr(expected, name)), name
-    for name in ("norm_sq", "variance", "averaged_signal", "averaged_norm", "averaged_variance"):
-        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=RTOL, err_msg=name)
-    return total
-
-
-def test_evaluation_repeats_bit_for_bit(device: cl.Device) -> None:
-    kind, shape = np.dtype("u4"), (61, 47)
-    integrator = BatchIntegrator(synthetic.geometry(shape, 13), kind, device)
-    integrator.slots[:] = synthetic.frames(8, shape, kind, 1000)
+@pytest.mark.parametrize(("shape", "bins"), [((1, 1), 1), ((3, 5), 40), ((2, 700), 3), ((97, 131), 300)])
+def test_evaluation_of_awkward_shapes(device: cl.Device, form: Form, shape: tuple[int, int], bins: int) -> None:
+    kind = np.dtype("u1")
+    integrator = BatchIntegrator(synthetic.geometry(shape, bins), kind, device, form)
+    integrator.slots[:] = synthetic.frames(8, shape, kind, 200, 0.1)
     integrator.integrate(8, Validity.of(kind))
-    first, second = integrator.evaluate_image(8), integrator.evaluate_image(8)
-    assert np.array_equal(first.variance, second.variance)
+    assert_specified(integrator, 8)
+
+
+def check(
+    device: cl.Device, form: Form, kind: np.dtype[np.generic], largest: int, invalid: float
+) -> NDArray[np.uint64]:
+    """Evaluate sixteen frames, compare with the specification; returns the summed image."""
+    integrator = integrated(BatchIntegrator(synthetic.geometry(SHAPE, 13), kind, device, form), largest, invalid)
+    assert_specified(integrator, 16)
+    return integrator.read_image()[0]
+
+
+def integrated(integrator: BatchIntegrator, largest: int, invalid: float) -> BatchIntegrator:
+    """The same after sixteen random frames with one dead pixel and a dead corner."""
+    kind = integrator.dtype
+    for seed in (1, 2):
+        frames = synthetic.frames(8, SHAPE, kind, largest, invalid, seed)
+        frames[:, 5, 7] = frames[:, 40:, 30:] = np.iinfo(kind).max  # never valid
+        integrator.slots[:] = frames
+        integrator.integrate(8, Validity.of(kind))
+    return integrator
+
+
+def assert_specified(integrator: BatchIntegrator, n_frames: int) -> None:
+    total, lost = integrator.read_image()
+    expected = reference.evaluate_image(total.ravel(), lost.ravel(), n_frames, integrator.geometry)
+    found = integrator.evaluate_image(n_frames)
+    for name in EXACT:
+        assert np.array_equal(getattr(found, name), getattr(expected, name)), name
+    for name in (*FLOATS, "sector_variance"):
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=RTOL, err_msg=name)
+    np.testing.assert_allclose(found.cake_norm, expected.cake_norm, rtol=CAKE_RTOL)
+    assert np.array_equal(found.cake_norm == 0, expected.cake_norm == 0)
+
+
+def test_the_cake_adds_up_to_the_bins(device: cl.Device, form: Form) -> None:
+    """Sector by sector, dead ones included: signal and norm of the bins, and the squares of all three spottinesses."""
+    integrator = integrated(BatchIntegrator(synthetic.geometry(SHAPE, 13), np.dtype("u2"), device, form), 900, 0.1)
+    geometry, image = integrator.geometry, integrator.evaluate_image(16)
+    norm = exact.to_float(image.norm)
+    assert np.array_equal(image.cake_signal.sum(axis=1), image.signal)
+    np.testing.assert_allclose(image.cake_norm.sum(axis=1), norm, rtol=CAKE_RTOL)
+    count, signal = image.count.astype(float), image.signal.astype(float)
+    values = spottiness(RingProfile.of(signal, image.variance, norm, image.norm_sq, count), geometry.azimuth_fraction)
+    squares = [float(value) ** 2 for value in (values.plain, values.weighted, values.rings)]
+    assert image.sector_variance.sum(axis=0) == pytest.approx(squares, rel=RTOL)
+
+
+def test_a_change_of_mask_changes_the_cake(device: cl.Device, form: Form) -> None:
+    base = synthetic.geometry(SHAPE, 13)
+    integrator = BatchIntegrator(base, np.dtype("u2"), device, form)
+    mask = np.random.default_rng(5).random(SHAPE) < 0.3
+    for geometry in (base, base.masked(mask), base):
+        integrator.change_mask(geometry)
+        integrator.clear()
+        assert_specified(integrated(integrator, 900, 0.1), 16)
+
+
+def test_evaluation_repeats_bit_for_bit(device: cl.Device, form: Form) -> None:
+    integrator = integrated(BatchIntegrator(synthetic.geometry(SHAPE, 13), np.dtype("u4"), device, form), 1000, 0.1)
+    first, second = integrator.evaluate_image(16), integrator.evaluate_image(16)
+    for field in fields(reference.ImageSums):
+        assert np.array_equal(getattr(first, field.name), getattr(second, field.name)), field.name
     assert first.variance.any()

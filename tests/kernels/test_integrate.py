@@ -220,9 +220,7 @@ def test_another_mask_on_the_same_integrator_is_like_a_new_one(device: cl.Device
         static = StaticSums.of(geometry.bin_table, geometry.norm_q, geometry.bins)
         assert np.array_equal(sums.rows(integrator.static), sums.rows(static))
         total, lost = integrator.read_image()
-        expected = reference.evaluate_image(
-            total.ravel(), lost.ravel(), 8, geometry.bin_table, geometry.norm_q, geometry.bins
-        )
+        expected = reference.evaluate_image(total.ravel(), lost.ravel(), 8, geometry)
         assert np.array_equal(integrator.evaluate_image(8).norm, expected.norm)
     assert not integrator.fits(base, np.dtype("u4"))
     assert not integrator.fits(synthetic.geometry(shape, 11), kind)

@@ -28,7 +28,10 @@ BINS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One device: times a frame in ms (wall clock), and how often ours goes into pyFAI's; medians over the pairs."""
+    """One device: times a frame in ms (wall clock), and how often ours goes into pyFAI's; medians over the pairs.
+
+    ``sectors_ms`` is spent once a batch of eight, on one of its frames.
+    """
 
     device: str
     pixels: str
@@ -36,6 +39,7 @@ class Row:
     ours_ms: float
     ours_core_ms: float
     ratio: float
+    sectors_ms: float
     evaluation_ms: float
 
     def as_dict(self) -> dict[str, str | float]:
@@ -68,7 +72,7 @@ def _frames(dtype: np.dtype[np.generic]) -> NDArray[np.generic]:
 def _measure(info: devices.DeviceInfo, geometry: Geometry, frames: NDArray[np.generic], pairs: int) -> Iterator[Row]:
     for dtype in (np.dtype(np.uint32), np.dtype(np.uint16)):
         theirs = _pyfai(geometry, frames[0].astype(dtype), info.device)
-        ours, evaluate = _ours(geometry, frames.astype(dtype), info.device)
+        ours, sectors, evaluate = _ours(geometry, frames.astype(dtype), info.device)
         times = [(_timed(theirs), _timed(ours)) for _ in range(pairs)]
         yield Row(
             str(info),
@@ -77,6 +81,7 @@ def _measure(info: devices.DeviceInfo, geometry: Geometry, frames: NDArray[np.ge
             ours_ms=1e3 * median(o.wall_s for _, o in times) / BATCH,
             ours_core_ms=1e3 * median(o.cpu_s for _, o in times) / BATCH,
             ratio=median(t.wall_s / (o.wall_s / BATCH) for t, o in times),
+            sectors_ms=1e3 * median(_timed(sectors).wall_s for _ in range(5)),
             evaluation_ms=1e3 * median(_timed(evaluate).wall_s for _ in range(5)),
         )
 
@@ -88,7 +93,7 @@ def _pyfai(geometry: Geometry, frame: NDArray[np.generic], device: cl.Device) ->
 
 def _ours(
     geometry: Geometry, frames: NDArray[np.generic], device: cl.Device
-) -> tuple[Callable[[], object], Callable[[], object]]:
+) -> tuple[Callable[[], object], Callable[[], object], Callable[[], object]]:
     batch, validity = BatchIntegrator(geometry, frames.dtype, device), Validity.of(frames.dtype)
     batch.slots[:] = frames
     union = RingSums.zero(geometry.bins, geometry.digest, geometry.norm_quantum)
@@ -99,7 +104,7 @@ def _ours(
         spottiness(ring_profiles(rows, geometry.norm_quantum), geometry.azimuth_fraction)
         union = union.plus_rows(rows)
 
-    return integrate, lambda: batch.evaluate_image(union.n_frames)
+    return integrate, lambda: batch.sector_sums(validity), lambda: batch.evaluate_image(union.n_frames)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +125,12 @@ def show(rows: list[Row], console: Console) -> None:
     """Print the table."""
     rows_, columns = TUTORIAL.shape
     table = Table(
-        "device", "pixels", "pyFAI CSR", "ringwatch", "core time", "pyFAI / ringwatch", "summed image",
+        "device", "pixels", "pyFAI CSR", "ringwatch", "core time", "pyFAI / ringwatch", "sectors", "summed image",
         title=f"ms a frame of {rows_} x {columns} pixels, {BINS} bins",
     )  # fmt: skip
     for row in rows:
         times = (f"{value:.2f}" for value in (row.pyfai_ms, row.ours_ms, row.ours_core_ms))
-        table.add_row(row.device, row.pixels, *times, f"{row.ratio:.1f}", f"{row.evaluation_ms:.1f}")
+        table.add_row(
+            row.device, row.pixels, *times, f"{row.ratio:.1f}", f"{row.sectors_ms:.1f}", f"{row.evaluation_ms:.1f}"
+        )
     console.print(table)

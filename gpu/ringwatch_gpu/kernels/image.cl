@@ -1,10 +1,11 @@
 /* Statistics of the summed and of the averaged image, in two passes over the pixels.
  *
- * Built with -D PIXELS=<pixels of a frame> -D BINS=<radial bins> -D ITEMS=<work-items>.
+ * Built with -D BINS=<radial bins> -D SECTORS=<azimuthal sectors> -D ITEMS=<work-items> -D COPIES=<cakes>.
  *
- * A work-item takes one contiguous stretch of pixels and adds to its own histogram; `sum_items` adds the work-items in
- * order. The order of the additions depends on ITEMS alone, and fused multiply-adds are off: devices with the same ITEMS
- * round alike.
+ * A work-item takes one contiguous stretch of pixels, as runs within one sector each, and adds to its own histograms;
+ * `sum_items` adds the work-items in order. The order of the additions depends on ITEMS alone, and fused multiply-adds
+ * are off: devices with the same ITEMS round alike. The cake (sums of each sector of each bin) is too large for 2000
+ * work-items: all integers, it is either one for each work-item (COPIES = ITEMS) or shared through atomics (COPIES = 1).
  *
  * With S the sum over the N_p frames in which a pixel was valid, N the number of all frames and g its norm: summed image
  * s = S, w = g N_p; averaged image s = S / N_p, w = g. Pass one sums s and w, pass two (s - w m)^2 with m = sum s /
@@ -15,104 +16,137 @@
 #pragma OPENCL EXTENSION cl_khr_fp64 : enable
 #pragma OPENCL FP_CONTRACT OFF
 
-#define FIRST_PLANES 8 /* one for every pixel, seven for pixels that lost a frame */
-#define SECOND_PLANES 2
+#define LOST_PLANES 7
 #define LOW_HALF 0xFFFFFFFFUL
+#define CAKE (SECTORS * BINS)
 
-#define STRETCH ((PIXELS + ITEMS - 1) / ITEMS)
+#if COPIES < ITEMS
+#pragma OPENCL EXTENSION cl_khr_int64_base_atomics : enable
+#define ADD(target, value) atom_add(&(target), (ulong)(value))
+#else
+#define ADD(target, value) (target) += (value)
+#endif
+
+/* Norms in the cake are in units of 2^10 quanta, so that the sums of any series fit in 64 bits. */
+#define COARSE(norm) (((ulong)(norm) + 512) >> 10)
 
 /* Adds a double to a cell of an array of 64-bit words. */
 void add_double(global ulong *cell, const double value) { *cell = as_ulong(as_double(*cell) + value); }
 
 kernel void first_pass(
+    global const uint *run_start,    /* first pixel of each run, and the end of the last */
+    global const uchar *run_sector,  /* its azimuthal sector */
+    global const uint *first_run,    /* of each work-item, and the end of the last, [ITEMS + 1] */
     global const ushort *bin_table,  /* radial bin of a pixel, BINS = not used, [PIXELS] */
     global const uint *norm_q,       /* norm of a pixel in quanta, [PIXELS] */
     global const uint *image_low, global const uint *image_high, global const uint *image_lost, /* [PIXELS] */
     const uint n_frames,             /* frames in the summed image */
-    global ulong *partial)           /* [ITEMS][BINS][FIRST_PLANES]: sum S; of pixels that lost frames: sum S, number of
-                                        pixels lost in all frames, their norms, g (N - N_p) as sums of 32-bit halves,
-                                        S / N_p (double), (g N)^2 - (g N_p)^2 (double) */
+    global ulong *cakes,             /* sum S and coarse sum of g (N - N_p), [COPIES][2][SECTORS][BINS], zero before */
+    global ulong *partial)           /* of pixels that lost frames: sum S, number of pixels lost in all frames, their
+                                        norms, g (N - N_p) as sums of 32-bit halves, S / N_p (double),
+                                        (g N)^2 - (g N_p)^2 (double), [ITEMS][LOST_PLANES][BINS] */
 {
     const uint item = get_global_id(0);
-    const uint first = item * STRETCH, last = min((uint)PIXELS, first + STRETCH);
-    global ulong *sums = partial + (size_t)item * BINS * FIRST_PLANES;
-    for (uint i = 0; i < BINS * FIRST_PLANES; i++)
-        sums[i] = 0;
+    global ulong *cake = cakes + (size_t)(item % COPIES) * 2 * CAKE;
+    global ulong *losses = partial + (size_t)item * LOST_PLANES * BINS;
+    for (uint i = 0; i < LOST_PLANES * BINS; i++)
+        losses[i] = 0;
 
-    for (uint i = first; i < last; i++) {
-        const uint bin = bin_table[i];
-        if (bin >= BINS)
-            continue;
-        global ulong *at = sums + bin * FIRST_PLANES;
-        const ulong s = ((ulong)image_high[i] << 32) | image_low[i];
-        at[0] += s;
-        const uint lost = image_lost[i];
-        if (lost) {
-            const ulong g = norm_q[i], missing = g * lost, valid = n_frames - lost;
-            const double full = (double)(g * n_frames), weight = (double)(g * valid);
-            at[1] += s;
-            at[2] += valid == 0;
-            at[3] += valid == 0 ? g : 0;
-            at[4] += missing & LOW_HALF;
-            at[5] += missing >> 32;
-            add_double(at + 6, valid ? (double)s / (double)valid : 0.0);
-            add_double(at + 7, full * full - weight * weight);
+    for (uint run = first_run[item]; run < first_run[item + 1]; run++) {
+        global ulong *sums = cake + run_sector[run] * BINS, *missing_norms = sums + CAKE;
+        for (uint i = run_start[run]; i < run_start[run + 1]; i++) {
+            const uint bin = bin_table[i];
+            if (bin >= BINS)
+                continue;
+            const ulong s = ((ulong)image_high[i] << 32) | image_low[i];
+            ADD(sums[bin], s);
+            const uint lost = image_lost[i];
+            if (lost) {
+                const ulong g = norm_q[i], missing = g * lost, valid = n_frames - lost;
+                const double full = (double)(g * n_frames), weight = (double)(g * valid);
+                ADD(missing_norms[bin], COARSE(g) * lost);
+                global ulong *at = losses + bin;
+                at[0] += s;
+                at[BINS] += valid == 0;
+                at[2 * BINS] += valid == 0 ? g : 0;
+                at[3 * BINS] += missing & LOW_HALF;
+                at[4 * BINS] += missing >> 32;
+                add_double(at + 5 * BINS, valid ? (double)s / (double)valid : 0.0);
+                add_double(at + 6 * BINS, full * full - weight * weight);
+            }
         }
     }
 }
 
 kernel void second_pass(
+    global const uint *run_start, global const uchar *run_sector, global const uint *first_run,
     global const ushort *bin_table, global const uint *norm_q,
     global const uint *image_low, global const uint *image_high, global const uint *image_lost,
     const uint n_frames,
     global const double2 *mean,      /* m of the summed image per frame (m N), and of the averaged image, [BINS] */
-    global double2 *partial)         /* variance of the summed and of the averaged image, [ITEMS][BINS] */
-{
+    global const double4 *weights,   /* three weights of a bin in the sums of a sector, [BINS] */
+    global double *partial)          /* variance of the summed and of the averaged image, [ITEMS] x ([BINS][2], */
+{                                    /* weighted variances of the summed image, [SECTORS][4]) */
     const uint item = get_global_id(0);
-    const uint first = item * STRETCH, last = min((uint)PIXELS, first + STRETCH);
-    global double2 *sums = partial + (size_t)item * BINS;
-    for (uint i = 0; i < BINS; i++)
-        sums[i] = (double2)0;
+    global double *own = partial + (size_t)item * (2 * BINS + 4 * SECTORS), *sectors = own + 2 * BINS;
+    global double2 *sums = (global double2 *)own;
+    for (uint i = 0; i < 2 * BINS + 4 * SECTORS; i++)
+        own[i] = 0;
 
     const double all = n_frames, one_frame = 1.0 / all;
-    for (uint i = first; i < last; i++) {
-        const uint bin = bin_table[i];
-        if (bin >= BINS)
-            continue;
-        const uint lost = image_lost[i];
-        if (lost == n_frames)
-            continue;
-        const double s = (double)(((ulong)image_high[i] << 32) | image_low[i]), g = norm_q[i];
-        double valid = 1, average = s * one_frame;
-        if (lost) {
-            const double n = n_frames - lost;
-            valid = n * one_frame;
-            average = s / n;
+    for (uint run = first_run[item]; run < first_run[item + 1]; run++) {
+        double4 weighted = (double4)0;
+        for (uint i = run_start[run]; i < run_start[run + 1]; i++) {
+            const uint bin = bin_table[i];
+            if (bin >= BINS)
+                continue;
+            const uint lost = image_lost[i];
+            if (lost == n_frames)
+                continue;
+            const double s = (double)(((ulong)image_high[i] << 32) | image_low[i]), g = norm_q[i];
+            double valid = 1, average = s * one_frame;
+            if (lost) {
+                const double n = n_frames - lost;
+                valid = n * one_frame;
+                average = s / n;
+            }
+            const double2 m = mean[bin];
+            const double2 d = (double2)(s - g * valid * m.x, average - g * m.y);
+            sums[bin] += d * d;
+            weighted += weights[bin] * (d.x * d.x);
         }
-        const double2 m = mean[bin];
-        const double2 d = (double2)(s - g * valid * m.x, average - g * m.y);
-        sums[bin] += d * d;
+        vstore4(vload4(run_sector[run], sectors) + weighted, run_sector[run], sectors);
     }
 }
 
-/* Adds the histograms of all work-items in order; one work-item for each cell. `planes` from `floats` on are doubles. */
-kernel void sum_items(
-    global const ulong *partial,     /* [ITEMS][BINS][planes] */
-    const uint planes, const uint floats,
-    global ulong *total)             /* [BINS][planes] */
+/* Norms of the used pixels: what the cake holds before any is lost. */
+kernel void sum_norms(
+    global const uint *run_start, global const uchar *run_sector, global const uint *first_run,
+    global const ushort *bin_table, global const uint *norm_q,
+    global ulong *cakes)             /* [COPIES][2][SECTORS][BINS], zero before; the first of the two is used */
 {
-    const uint cell = get_global_id(0);
-    global const ulong *at = partial + cell;
-    const size_t step = (size_t)BINS * planes;
-    if (cell % planes >= floats) {
-        double sum = 0;
-        for (uint item = 0; item < ITEMS; item++)
-            sum += as_double(at[item * step]);
-        total[cell] = as_ulong(sum);
-    } else {
-        ulong sum = 0;
-        for (uint item = 0; item < ITEMS; item++)
-            sum += at[item * step];
-        total[cell] = sum;
+    const uint item = get_global_id(0);
+    global ulong *cake = cakes + (size_t)(item % COPIES) * 2 * CAKE;
+    for (uint run = first_run[item]; run < first_run[item + 1]; run++)
+        for (uint i = run_start[run]; i < run_start[run + 1]; i++)
+            if (bin_table[i] < BINS)
+                ADD(cake[run_sector[run] * BINS + bin_table[i]], COARSE(norm_q[i]));
+}
+
+/* Adds histograms in order; one work-item for each cell. */
+kernel void sum_items(
+    global const ulong *partial,     /* [items][cells] */
+    const uint items,
+    const uint floats,               /* cells from here on are doubles */
+    global ulong *total)             /* [cells] */
+{
+    const uint cell = get_global_id(0), cells = get_global_size(0);
+    ulong sum = 0;
+    double float_sum = 0;
+    for (uint item = 0; item < items; item++) {
+        const ulong value = partial[(size_t)item * cells + cell];
+        sum += value;
+        float_sum += as_double(value);
     }
+    total[cell] = cell < floats ? sum : as_ulong(float_sum);
 }
