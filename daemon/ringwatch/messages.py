@@ -129,7 +129,7 @@ class Frame:
     data
         The encoded pixels; not yet checked beyond what the message says about them.
     received_s
-        Monotonic time of arrival.
+        Monotonic time of arrival; 0 for recorded frames.
     big_endian
         The encoded samples are big-endian: they are swapped after decoding.
     """
@@ -348,7 +348,7 @@ class Accumulated:
     n_frames: int
     spottiness: Spottiness
     averaged: Spottiness
-    statistics: Statistics | None = None
+    statistics: Statistics
 
 
 Reason = Literal[

@@ -9,7 +9,7 @@ from .geometry import Geometry
 from .geometry_pyfai import SECTORS
 from .memory import read
 from .programs import build
-from .reference import ImageSums
+from .reference import SCATTER_UNITS, ImageSums
 from .runs import run_bounds
 from .spottiness import bin_weights
 from .sums import StaticSums
@@ -57,7 +57,7 @@ def image_program(context: cl.Context, geometry: Geometry, share: bool) -> cl.Pr
 def evaluation_bytes(bins: int, share: bool) -> tuple[int, int]:
     """Sizes of the two large buffers of an evaluation on the device: the cakes, and the sums of the work-items."""
     items, copies = _items_and_copies(share)
-    return copies * _CAKE_PLANES * SECTORS * bins * 8, items * max(_LOST_PLANES * bins, 2 * bins + 4 * SECTORS) * 8
+    return copies * _CAKE_PLANES * SECTORS * bins * 8, items * _LOST_PLANES * bins * 8
 
 
 def _items_and_copies(share: bool) -> tuple[int, int]:
@@ -87,7 +87,7 @@ class ImageEvaluation:
         self._partial = cl.Buffer(context, flags.READ_WRITE, partial_bytes)
         self._cake = cl.Buffer(context, flags.WRITE_ONLY, self._cakes_bytes // copies)
         self._total = cl.Buffer(context, flags.WRITE_ONLY, partial_bytes // self._items)
-        self._mean, self._weights = (cl.Buffer(context, flags.READ_ONLY, n * geometry.bins * 8) for n in (2, 4))
+        self._mean, self._per_square = (cl.Buffer(context, flags.READ_ONLY, n * geometry.bins * 8) for n in (2, 1))
         program = image_program(context, geometry, share)
         self._first, self._second, self._norms, self._sum_cakes, self._sum = (
             cl.Kernel(program, name) for name in ("first_pass", "second_pass", "sum_norms", "sum_items", "sum_items")
@@ -96,7 +96,7 @@ class ImageEvaluation:
         pixels = (*self._runs, tables.bin_table, tables.norm_q)
         summed = (image.low, image.high, image.lost, np.uint32(0))
         self._first.set_args(*pixels, *summed, self._cakes, self._partial)
-        self._second.set_args(*pixels, *summed, self._mean, self._weights, self._partial)
+        self._second.set_args(*pixels, *summed, self._mean, self._per_square, self._cakes, self._partial)
         self._norms.set_args(*pixels, self._cakes)
         self._sum_cakes.set_args(self._cakes, np.uint32(copies), _NO_FLOATS, self._cake)
         self._sum.set_args(self._partial, np.uint32(self._items), _NO_FLOATS, self._total)
@@ -121,24 +121,24 @@ class ImageEvaluation:
         norm_sq = exact.to_float(static.norm_sq) * float(n_frames) ** 2 - lost_square
         intensity = signal / _nonzero(exact.to_float(norm))
         weights = bin_weights(signal.astype(np.float64), intensity, count, self._azimuth_fraction)
+        norm_of_cake = self._norm_of_cake(n_frames, missing)
         means = np.stack([intensity * n_frames, averaged_signal / _nonzero(averaged_norm)], axis=1)
-        variance, averaged_variance, sector_variance = self._second_pass(n_frames, means, weights)
+        scatter, (variance, averaged_variance) = self._second_pass(n_frames, means, signal)
         return ImageSums(
             signal, norm, count, norm_sq, variance, averaged_signal, averaged_norm, averaged_variance,
-            cake_signal.T, self._norm_of_cake(n_frames, missing), weights, sector_variance,
+            cake_signal.T, norm_of_cake, scatter, weights,
         )  # fmt: skip
 
     def _second_pass(
-        self, n_frames: int, means: NDArray[np.float64], weights: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Variance of the bins of the summed and of the averaged image, (bins,), and of sectors, (SECTORS, 3)."""
+        self, n_frames: int, means: NDArray[np.float64], signal: NDArray[np.uint64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Relative variance of the cells, (bins, SECTORS); variances of summed and averaged image, (2, bins)."""
         self._second.set_arg(8, np.uint32(n_frames))
         cl.enqueue_copy(self._queue, self._mean, means)
-        cl.enqueue_copy(self._queue, self._weights, np.pad(weights, ((0, 0), (0, 1))))
-        cl.enqueue_nd_range_kernel(self._queue, self._second, (self._items,), (1,))
-        sums = self._sum_partial(2 * self._bins + 4 * SECTORS, 0).view(np.float64)
-        of_bins, of_sectors = sums[: 2 * self._bins].reshape(-1, 2), sums[2 * self._bins :].reshape(SECTORS, 4)
-        return of_bins[:, 0], of_bins[:, 1], of_sectors[:, :3]
+        cl.enqueue_copy(self._queue, self._per_square, SCATTER_UNITS / np.maximum(signal, 1).astype(np.float64) ** 2)
+        scatter = self._sum_cake(self._second)[0].T / SCATTER_UNITS
+        variances = self._sum_partial(2 * self._bins, 0).view(np.float64).reshape(-1, 2)
+        return scatter, variances.T
 
     def _norm_of_cake(self, n_frames: int, missing: NDArray[np.uint64]) -> NDArray[np.float64]:
         """Norm of each cell, (bins, SECTORS), from what is missing of it."""

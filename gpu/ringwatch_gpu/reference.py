@@ -69,6 +69,9 @@ def sector_sums(
     return exact.bincount(cell, frame[ok].astype(np.uint64), GROUPS * SECTORS)[:, 1].reshape(GROUPS, SECTORS)
 
 
+SCATTER_UNITS = float(1 << 60)
+
+
 @dataclass(frozen=True)
 class ImageSums:
     """Statistics of the summed image per bin: exact signal and norm, two-pass variance; and of the averaged image.
@@ -83,10 +86,11 @@ class ImageSums:
     cake_signal, cake_norm
         Signal and norm of the summed image in each azimuthal sector of each bin, shape (bins, SECTORS); the signal is
         exact, the norm to float64 (0 where no pixel was ever valid).
+    cake_scatter
+        What each sector adds to the variance of its bin, over the squared signal of the bin, (bins, SECTORS); in whole
+        2^-60 a pixel.
     bin_weights
         What each bin's variance counts for in plain, weighted and rings spottiness of the summed image, (bins, 3).
-    sector_variance
-        What each sector adds to the squares of the three: sum of weight x (s - g m)^2, shape (SECTORS, 3).
     """
 
     signal: NDArray[np.uint64]
@@ -99,8 +103,8 @@ class ImageSums:
     averaged_variance: NDArray[np.float64]
     cake_signal: NDArray[np.uint64]
     cake_norm: NDArray[np.float64]
+    cake_scatter: NDArray[np.float64]
     bin_weights: NDArray[np.float64]
-    sector_variance: NDArray[np.float64]
 
 
 def evaluate_image(
@@ -124,6 +128,8 @@ def evaluate_image(
     weights = bin_weights(signal.astype(np.float64), mean, count, geometry.azimuth_fraction)
     cake_signal = exact.bincount(cell, total, bins * SECTORS)[:, 1]
     cake_norm = exact.to_float(exact.bincount(cell, g * valid, bins * SECTORS))
+    per_square = SCATTER_UNITS / np.maximum(signal, 1).astype(np.float64) ** 2
+    scatter = exact.bincount(cell, (square * per_square[index]).astype(np.uint64), bins * SECTORS)[:, 1]
     return ImageSums(
         signal,
         norm,
@@ -135,8 +141,8 @@ def evaluate_image(
         float_bincount(index, averaged_square, bins),
         cake_signal.reshape(bins, SECTORS),
         cake_norm.reshape(bins, SECTORS),
+        scatter.reshape(bins, SECTORS) / SCATTER_UNITS,
         weights,
-        np.stack([float_bincount(sector, w[index] * square, SECTORS) for w in weights.T], axis=1),
     )
 
 

@@ -14,10 +14,11 @@ from ringwatch.config.model import (
     WebConfig,
     ZmqConfig,
 )
-from ringwatch.config.stop import GROWING_METRICS, RingsConfig, StopConfig
+from ringwatch.config.stop import GROWING_METRICS, RINGS_FRACTION, RingsConfig, StopConfig
 
 __all__ = [
     "GROWING_METRICS",
+    "RINGS_FRACTION",
     "AccumulateConfig",
     "Config",
     "DeviceConfig",

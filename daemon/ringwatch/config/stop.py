@@ -18,6 +18,7 @@ GROWING_METRICS: frozenset[Metric] = frozenset({"spots", "counts"})
 MAX_FRAMES = 10**9
 MAX_TIME_S = 1e6
 MAX_RINGS = 63
+RINGS_FRACTION = 0.8
 
 Spacing = Annotated[float, Field(gt=0)]
 Target = Annotated[float, Field(gt=0)]
@@ -91,7 +92,7 @@ class StopConfig(Section):
     """No decision on the target before so many crystallites were seen on all rings together: with few of them the rings
     look smooth by chance."""
 
-    rings_fraction: Annotated[float, Field(gt=0, le=1)] = 0.8
+    rings_fraction: Annotated[float, Field(gt=0, le=1)] = RINGS_FRACTION
     """Share of the rings that must meet a target that is set for each ring."""
 
     max_frames: Annotated[int, Field(ge=1, le=MAX_FRAMES)] | None = Field(default=None, examples=[20000])

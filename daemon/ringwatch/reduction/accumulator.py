@@ -7,7 +7,8 @@ import pyopencl as cl
 from numpy.typing import NDArray
 
 from ringwatch.clock import Clock
-from ringwatch.messages import Accumulated, FrameRows, Origin, Profile, Spottiness
+from ringwatch.messages import Accumulated, FrameRows, Origin, Profile, Spottiness, Statistics
+from ringwatch.reduction.statistics import Measurements, SpotStatistics
 from ringwatch_gpu import exact
 from ringwatch_gpu.batch import BatchIntegrator
 from ringwatch_gpu.errors import DeviceError
@@ -31,15 +32,26 @@ class Accumulator:
         Cleared here; its slots take the frames of each batch.
     validity
         Which pixel values count.
+    statistics
+        What is made of the summed image and of the sectors of single frames.
     clock
         Where the time of results comes from.
     """
 
-    def __init__(self, origin: Origin, integrator: BatchIntegrator, validity: Validity, clock: Clock) -> None:
+    def __init__(
+        self,
+        origin: Origin,
+        integrator: BatchIntegrator,
+        validity: Validity,
+        statistics: SpotStatistics,
+        clock: Clock,
+    ) -> None:
         self.origin, self.integrator, self.validity, self._clock = origin, integrator, validity, clock
+        self._spots = statistics
         geometry = integrator.geometry
         self.union = RingSums.zero(geometry.bins, geometry.digest, geometry.norm_quantum)
         self.accumulated: Accumulated | None = None
+        self.measurements: Measurements = {}
         self._image_profile: RingProfile | None = None
         integrator.clear()
 
@@ -55,8 +67,13 @@ class Accumulator:
         self.union = self.union.plus_rows(rows)
         return self._frame_rows(frame_numbers, frames, ring_profiles(rows, self.union.norm_quantum))
 
-    def evaluate(self) -> None:
-        """Statistics of the summed image; afterwards ``accumulated`` is up to date.
+    def sample(self, slot_set: int = 0) -> None:
+        """Take the azimuthal sectors of the first frame of the batch that was added last."""
+        if self._spots.wants_sectors:
+            self._spots.add_sectors(self.integrator.sector_sums(self.validity, 0, slot_set))
+
+    def evaluate(self) -> Statistics:
+        """Statistics of the summed image; afterwards ``accumulated`` and ``measurements`` are up to date.
 
         Raises
         ------
@@ -80,7 +97,16 @@ class Accumulator:
             np.zeros_like(image.norm_sq),
             image.count.astype(np.float64),
         )
-        self.accumulated = Accumulated(self.n_frames, self._spottiness(self._image_profile), self._spottiness(averaged))
+        statistics, self.measurements = self._spots.evaluate(image, self._image_profile, self.n_frames)
+        self.accumulated = Accumulated(
+            self.n_frames, self._spottiness(self._image_profile), self._spottiness(averaged), statistics
+        )
+        return statistics
+
+    @property
+    def drift_since(self) -> int | None:
+        """Frame since which the pattern is changing; None while it is not."""
+        return self._spots.drift_since
 
     def union_spottiness(self) -> Spottiness:
         """How spotty the union is; blind to whether frames repeat, so it never decides anything."""

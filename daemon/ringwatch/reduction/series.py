@@ -9,8 +9,10 @@ import structlog
 from numpy.typing import NDArray
 
 from ringwatch.clock import Clock
+from ringwatch.config import RINGS_FRACTION, StopConfig
 from ringwatch.messages import (
     Frame,
+    FrameRows,
     Origin,
     Result,
     SeriesEnd,
@@ -18,11 +20,18 @@ from ringwatch.messages import (
     SeriesResult,
     SeriesStart,
     Snapshot,
+    Statistics,
 )
 from ringwatch.reduction.accumulator import Accumulator
+from ringwatch.reduction.conditions import ConditionWatch
 from ringwatch.reduction.slots import Filling, SlotFiller, gap_dummy
+from ringwatch.reduction.statistics import FindRings, SpotStatistics
+from ringwatch.stop.evaluation import Evaluation
+from ringwatch.stop.rule import StopRule
 from ringwatch_gpu.batch import SLOT_SETS, BatchIntegrator
 from ringwatch_gpu.geometry import Geometry
+from ringwatch_gpu.ring_positions import RadialAxis
+from ringwatch_gpu.rings import find_rings, rings_at
 from ringwatch_gpu.validity import Validity
 
 Publish = Callable[[Result], None]
@@ -42,17 +51,27 @@ class ReductionSettings:
     ----------
     interval_s
         Time between two evaluations of the summed image.
+    decision_gap_s
+        Least time between two evaluations where a decision is due, so that frames are reduced meanwhile; 0 for recorded
+        frames, which can wait.
     dummies
         Pixel values that mean "invalid"; None finds them by the detectors' conventions.
     decoder_threads
         How many frames are decoded at the same time.
+    d_spacings_A
+        Where the rings are; None looks for them in the profile of the summed image.
+    stop
+        When the rings are good enough; None only observes.
     versions
         Names and versions for the result files.
     """
 
     interval_s: float = 1.0
+    decision_gap_s: float = 0.25
     dummies: tuple[int, ...] | None = None
     decoder_threads: int = 2
+    d_spacings_A: NDArray[np.float64] | None = None  # noqa: N815 - the unit's own spelling
+    stop: StopConfig | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -84,10 +103,14 @@ class SeriesReduction:
         self._gaps, self._get_integrator, self._filler = gaps, get_integrator, filler
         self._settings, self._publish, self._clock = settings, publish, clock
         self._accumulator: Accumulator | None = None
+        self._rule = StopRule(settings.stop) if settings.stop else None
+        self._first_received_s = self._last_received_s = 0.0
         self._evaluated_s = self._snapshot_s = clock.monotonic_s()
         self._published_frames = self._slot_set = 0
         self.origin = Origin(start.series, start.unique_id, start.sample or UNNAMED, FIRST_GENERATION, geometry.digest)
-        self._event("joined" if start.joined else "start", " ".join(header_warnings(start, geometry)))
+        mismatch = " ".join(header_warnings(start, geometry))
+        self._conditions = ConditionWatch(start, mismatch)
+        self._event("joined" if start.joined else "start", mismatch)
         if start.dtype is not None:
             self._open(start.dtype)
 
@@ -113,6 +136,8 @@ class SeriesReduction:
         rows = accumulator.add(numbers, filling.which)
         self.start.fates.reduced += numbers.size
         self._publish(rows)
+        accumulator.sample(filling.which)
+        self._watch(rows, filling)
         self.keep_up()
         return int(numbers.size)
 
@@ -121,8 +146,8 @@ class SeriesReduction:
         accumulator, now_s = self._accumulator, self._clock.monotonic_s()
         if accumulator is None or accumulator.n_frames == self._published_frames:
             return
-        interval_s = self._settings.interval_s
-        if now_s - self._evaluated_s >= interval_s:
+        interval_s, gap_s = self._settings.interval_s, self._settings.decision_gap_s
+        if now_s - self._evaluated_s >= (min(interval_s, gap_s) if self._decision_is_due() else interval_s):
             self._evaluate(accumulator)
             self._evaluated_s = now_s
         elif now_s - self._snapshot_s < interval_s / _SNAPSHOTS_PER_INTERVAL:
@@ -133,7 +158,7 @@ class SeriesReduction:
     def finish(self, end: SeriesEnd) -> None:
         """Evaluate everything once more, and publish the final results."""
         if self._accumulator is not None and self._accumulator.n_frames:
-            self._evaluate(self._accumulator)
+            self._evaluate(self._accumulator, is_last=True)
             self._snapshot(self._accumulator)
             self._publish(self._result(self._accumulator, end))
         self._event("abandoned" if end.reason == "abandoned" else "end", end.reason)
@@ -143,7 +168,10 @@ class SeriesReduction:
     def _open(self, dtype: np.dtype[np.generic]) -> Accumulator:
         integrator = self._get_integrator(self.geometry, dtype)
         validity = Validity.of(dtype, self._settings.dummies, self.start.saturation)
-        self._accumulator = Accumulator(self.origin, integrator, validity, self._clock)
+        stop, geometry = self._settings.stop, self.geometry
+        fraction = RINGS_FRACTION if stop is None else stop.rings_fraction
+        statistics = SpotStatistics(geometry.bins, _ring_finder(geometry, self._settings.d_spacings_A), fraction)
+        self._accumulator = Accumulator(self.origin, integrator, validity, statistics, self._clock)
         self._event("ready", "")
         return self._accumulator
 
@@ -154,10 +182,39 @@ class SeriesReduction:
         structlog.get_logger().info("the detector's gaps are filled with a dummy value", dummy=value)
         return replace(validity, dummies=(value,))
 
-    def _evaluate(self, accumulator: Accumulator) -> None:
-        accumulator.evaluate()
+    def _evaluate(self, accumulator: Accumulator, *, is_last: bool = False) -> None:
+        statistics = accumulator.evaluate()
         for profile in accumulator.profiles():
             self._publish(profile)
+        if self._rule is None:
+            return
+        evaluation = self._evaluation(accumulator, statistics)
+        if is_last:
+            self._publish(self._rule.finish(evaluation))
+        elif self._decision_is_due():
+            self._publish(self._rule.decide(evaluation))
+
+    def _decision_is_due(self) -> bool:
+        return self._rule is not None and self.n_frames >= self._rule.next_frames
+
+    def _evaluation(self, accumulator: Accumulator, statistics: Statistics) -> Evaluation:
+        elapsed_s = self._last_received_s - self._first_received_s if self._first_received_s else None
+        return Evaluation(
+            origin=self.origin,
+            time_ns=self._clock.time_ns(),
+            n_frames=accumulator.n_frames,
+            elapsed_s=elapsed_s,
+            measurements=accumulator.measurements,
+            statistics=statistics,
+            conditions=self._conditions.conditions(8 * accumulator.integrator.dtype.itemsize, accumulator.drift_since),
+            frames_expected=self.start.frames_expected,
+        )
+
+    def _watch(self, rows: FrameRows, filling: Filling) -> None:
+        received_s = [frame.received_s for frame in filling.frames]
+        self._first_received_s = self._first_received_s or received_s[0]
+        self._last_received_s = received_s[-1]
+        self._conditions.see(rows)
 
     def _snapshot(self, accumulator: Accumulator) -> None:
         self._published_frames = accumulator.n_frames
@@ -213,6 +270,13 @@ class SeriesReduction:
             poni=self.geometry.poni,
             versions=self._settings.versions,
         )
+
+
+def _ring_finder(geometry: Geometry, d_spacings_A: NDArray[np.float64] | None) -> FindRings:
+    axis = RadialAxis.of(geometry)
+    if d_spacings_A is None:
+        return lambda profile: find_rings(profile, axis)
+    return lambda profile: rings_at(d_spacings_A, profile, axis)
 
 
 def header_warnings(start: SeriesStart, geometry: Geometry) -> list[str]:

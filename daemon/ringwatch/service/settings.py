@@ -3,23 +3,47 @@
 import os
 from importlib.metadata import version
 
+import numpy as np
 import pyopencl as cl
+from numpy.typing import NDArray
 
-from ringwatch.config import Config, FilesConfig
+from ringwatch.config import Config, FilesConfig, RingsConfig
 from ringwatch.reduction.series import ReductionSettings
+from ringwatch_gpu.ring_positions import calibrant_spacings
 
 PACKAGES = ("ringwatch", "numpy", "pyopencl", "pyFAI", "dectris-compression", "h5py")
 MAX_DECODERS = 8  # a batch has no more frames
 
 
 def reduction_settings(config: Config | FilesConfig, device: cl.Device) -> ReductionSettings:
-    """Settings of the reduction, with the names and versions of everything that makes a number."""
+    """Settings of the reduction, with the names and versions of everything that makes a number.
+
+    Raises
+    ------
+    GeometryError
+        pyFAI does not know the calibrant.
+    """
     return ReductionSettings(
         interval_s=config.profiles.interval_s,
         dummies=config.geometry.dummies,
         decoder_threads=min(MAX_DECODERS, os.cpu_count() or 1),
+        d_spacings_A=d_spacings_A(config.rings),
+        stop=config.stop,
         versions=versions(device),
     )
+
+
+def d_spacings_A(rings: RingsConfig) -> NDArray[np.float64] | None:  # noqa: N802 - the unit's own spelling
+    """Where the configuration says that rings are; None where they have to be found.
+
+    Raises
+    ------
+    GeometryError
+        pyFAI does not know the calibrant.
+    """
+    if rings.calibrant is not None:
+        return calibrant_spacings(rings.calibrant)
+    return None if rings.d_spacings_A is None else np.array(rings.d_spacings_A)
 
 
 def versions(device: cl.Device) -> dict[str, str]:

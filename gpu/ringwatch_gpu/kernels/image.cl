@@ -84,18 +84,21 @@ kernel void second_pass(
     global const uint *image_low, global const uint *image_high, global const uint *image_lost,
     const uint n_frames,
     global const double2 *mean,      /* m of the summed image per frame (m N), and of the averaged image, [BINS] */
-    global const double4 *weights,   /* three weights of a bin in the sums of a sector, [BINS] */
-    global double *partial)          /* variance of the summed and of the averaged image, [ITEMS] x ([BINS][2], */
-{                                    /* weighted variances of the summed image, [SECTORS][4]) */
+    global const double *per_square, /* 2^60 / (signal of the bin)^2, [BINS] */
+    global ulong *cakes,             /* sums of (s - w m)^2 per_square, rounded down, [COPIES][2][SECTORS][BINS], zero
+                                        before; the first of the two is used. They cannot overflow: the sum of squares
+                                        of counts is no larger than the square of their sum. */
+    global double2 *partial)         /* variance of the summed and of the averaged image, [ITEMS][BINS] */
+{
     const uint item = get_global_id(0);
-    global double *own = partial + (size_t)item * (2 * BINS + 4 * SECTORS), *sectors = own + 2 * BINS;
-    global double2 *sums = (global double2 *)own;
-    for (uint i = 0; i < 2 * BINS + 4 * SECTORS; i++)
-        own[i] = 0;
+    global ulong *cake = cakes + (size_t)(item % COPIES) * 2 * CAKE;
+    global double2 *sums = partial + (size_t)item * BINS;
+    for (uint i = 0; i < BINS; i++)
+        sums[i] = (double2)0;
 
     const double all = n_frames, one_frame = 1.0 / all;
     for (uint run = first_run[item]; run < first_run[item + 1]; run++) {
-        double4 weighted = (double4)0;
+        global ulong *scatter = cake + run_sector[run] * BINS;
         for (uint i = run_start[run]; i < run_start[run + 1]; i++) {
             const uint bin = bin_table[i];
             if (bin >= BINS)
@@ -113,9 +116,8 @@ kernel void second_pass(
             const double2 m = mean[bin];
             const double2 d = (double2)(s - g * valid * m.x, average - g * m.y);
             sums[bin] += d * d;
-            weighted += weights[bin] * (d.x * d.x);
+            ADD(scatter[bin], (ulong)(d.x * d.x * per_square[bin]));
         }
-        vstore4(vload4(run_sector[run], sectors) + weighted, run_sector[run], sectors);
     }
 }
 

@@ -1,0 +1,75 @@
+"""Rows of frames in, the conditions of the measurement out: beam, saturation, lost frames, header against PONI."""
+
+import math
+import time
+from collections import deque
+from statistics import median
+
+from ringwatch.messages import FrameRows, SeriesStart
+from ringwatch.stop.evaluation import Conditions
+
+_REMEMBERED = 64
+_DARK = 0.5
+_SIGNIFICANT = 5.0
+_DARK_IN_A_ROW = 3
+
+
+class ConditionWatch:
+    """Watches the conditions of one series.
+
+    Parameters
+    ----------
+    start
+        What the detector said.
+    mismatch
+        Where header and PONI differ, as a sentence, else empty.
+    """
+
+    def __init__(self, start: SeriesStart, mismatch: str) -> None:
+        self._start, self._mismatch = start, mismatch
+        self._bright: deque[int] = deque(maxlen=_REMEMBERED)
+        self._dark_frames, self._dark_since_ns = 0, 0
+        self._frames = self._masked = 0
+        self._least_masked: int | None = None
+
+    def see(self, rows: FrameRows) -> None:
+        """Take the rows of a batch."""
+        for total, masked in zip(rows.total_signal.tolist(), rows.masked_pixels.tolist(), strict=True):
+            self._see_beam(total, rows.time_ns)
+            self._frames += 1
+            self._masked += masked
+            self._least_masked = masked if self._least_masked is None else min(masked, self._least_masked)
+
+    def conditions(self, pixel_bits: int, drift_since: int | None) -> Conditions:
+        """The conditions now, for frames of so many bits a pixel."""
+        fates = self._start.fates
+        lost = fates.missing + fates.skipped + fates.malformed.total()
+        down = self._dark_frames >= _DARK_IN_A_ROW
+        return Conditions(
+            pixel_bits=pixel_bits,
+            mismatch=self._mismatch,
+            lost_share=lost / max(lost + fates.reduced, 1),
+            saturated_pixels=self._saturated_pixels(),
+            beam_down_since=_time_of_day(self._dark_since_ns) if down else None,
+            drift_since=drift_since,
+        )
+
+    def _see_beam(self, total: int, time_ns: int) -> None:
+        """A frame with less than half of the usual counts is dark; the usual is the median of the bright ones."""
+        usual = median(self._bright) if self._bright else 0
+        if usual - total > max((1 - _DARK) * usual, _SIGNIFICANT * math.sqrt(usual)):
+            self._dark_since_ns = self._dark_since_ns if self._dark_frames else time_ns
+            self._dark_frames += 1
+        else:
+            self._dark_frames = 0
+            self._bright.append(total)
+
+    def _saturated_pixels(self) -> float:
+        """Pixels a frame that are invalid beyond those that always are, where the detector says what saturates."""
+        if self._start.saturation is None or self._least_masked is None:
+            return 0.0
+        return self._masked / self._frames - self._least_masked
+
+
+def _time_of_day(time_ns: int) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(time_ns / 1e9))

@@ -1,0 +1,114 @@
+"""Counts of azimuthal sectors in, their scatter beyond a smooth azimuthal trend out.
+
+A shadow, texture, polarization or a wrong beam centre make a ring vary smoothly; grains make it vary from sector to
+sector. So a smooth function (harmonics 0 to 4) is fitted first, and only what it leaves counts as scatter.
+
+With E_j the counts expected in sector j if the ring were even (normalization times mean intensity of its bins) and u_j
+its share of the ring, z_j = c_j / sqrt(u_j) has the variance of the whole ring's counts in every sector: for photons
+that is V, the counts, and for spots that fall at random V plus the variance of their sum. With P the projection that
+removes the smooth functions, sum (P z)^2 / (sectors - 9) estimates it without bias, whatever the shape of the spots
+(the sector form of Yager & Majewski, J. Appl. Cryst. 47 (2014) 1855).
+"""
+
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import chdtri
+
+from .geometry_pyfai import SECTORS
+
+HARMONICS = 4
+PARAMETERS = 1 + 2 * HARMONICS
+MIN_DEGREES = 20
+"""Degrees of freedom a ring must keep after the fit: else too little of it is seen."""
+
+_MIN_COVERED = 0.5
+_CHI_SQUARED_95 = float(chdtri(PARAMETERS - 1, 0.05))
+Floats = NDArray[np.float64]
+
+
+class SmoothFit:
+    """The smooth functions of each ring, and what they leave.
+
+    Parameters
+    ----------
+    expected
+        Counts expected in each sector of an even ring, in any unit, shape (rings, sectors). Sectors with less than half
+        of the ring's median are not looked at: they are behind a gap.
+
+    Attributes
+    ----------
+    covered
+        Sectors that are looked at, shape (rings, sectors).
+    degrees
+        Degrees of freedom left, shape (rings,).
+    usable
+        Rings that keep enough of them, shape (rings,).
+    """
+
+    def __init__(self, expected: Floats) -> None:
+        seen = np.where(expected > 0, expected, np.nan)
+        self.covered = expected > _MIN_COVERED * _median(seen)[:, np.newaxis]
+        self.degrees = self.covered.sum(axis=1) - PARAMETERS
+        self.usable = self.degrees >= MIN_DEGREES
+        self.covered &= self.usable[:, np.newaxis]
+        share = np.where(self.covered, expected, 0.0)
+        share /= np.maximum(share.sum(axis=1, keepdims=True), np.finfo(float).tiny)
+        self._root = np.sqrt(share)
+        self._inverse = np.where(self.covered, 1 / np.where(self.covered, self._root, 1.0), 0.0)
+        # The first column is the even ring itself, the others are orthogonal to it: they are the trend.
+        self._smooth = np.linalg.qr(self._root[:, :, np.newaxis] * _harmonics())[0] * self.usable[:, None, None]
+
+    def counts(self, sectors: Floats) -> Floats:
+        """Counts of the covered sectors together; (..., rings, sectors) to (..., rings)."""
+        return np.asarray((sectors * self.covered).sum(axis=-1))
+
+    def residuals(self, sectors: Floats) -> Floats:
+        """P z of counts of shape (..., rings, sectors); zero in sectors that are not covered."""
+        z = sectors * self._inverse
+        return np.asarray(z - _from_coefficients(self._smooth, self._coefficients(z)))
+
+    def trend(self, sectors: Floats, variance: Floats) -> Floats:
+        """Relative standard deviation of the smooth part of each ring, less what scatter alone leaves in the fit.
+
+        Zero where scatter alone explains it (95 %).
+
+        Parameters
+        ----------
+        sectors
+            Counts, shape (rings, sectors).
+        variance
+            Of the ring's counts as the residuals tell it, shape (rings,).
+        """
+        smooth = (self._coefficients(sectors * self._inverse)[..., 1:] ** 2).sum(axis=-1)
+        is_real = smooth > _CHI_SQUARED_95 * variance
+        beyond = np.where(is_real, smooth - (PARAMETERS - 1) * variance, 0.0)
+        return np.asarray(np.sqrt(beyond) / np.maximum(self.counts(sectors), 1.0))
+
+    @cached_property
+    def neighbour_projection(self) -> Floats:
+        """Sum of P[j, j + 1]: what white scatter gives the products of neighbouring residuals, shape (rings,)."""
+        following = np.roll(self._smooth, -1, axis=1)
+        return -np.asarray((self._smooth * following).sum(axis=(1, 2)))
+
+    def _coefficients(self, z: Floats) -> Floats:
+        return np.asarray(np.matmul(z[..., np.newaxis, :], self._smooth)[..., 0, :])
+
+
+def _from_coefficients(smooth: Floats, coefficients: Floats) -> Floats:
+    return np.asarray(np.matmul(smooth, coefficients[..., np.newaxis])[..., 0])
+
+
+def _harmonics() -> Floats:
+    angle = (np.arange(SECTORS) + 0.5) * 2 * np.pi / SECTORS
+    waves = [wave(order * angle) for order in range(1, HARMONICS + 1) for wave in (np.cos, np.sin)]
+    return np.stack([np.ones(SECTORS), *waves], axis=1)
+
+
+def _median(seen: Floats) -> Floats:
+    """Median of each row over what is not NaN; infinite where nothing is."""
+    rows = np.isfinite(seen).any(axis=1)
+    found = np.full(len(seen), np.inf)
+    found[rows] = np.nanmedian(seen[rows], axis=1)
+    return found

@@ -1,0 +1,152 @@
+"""The cake of the summed image in, how well each ring is known out: scatter of its sectors, spots, smooth trend.
+
+The relative variance of a ring's intensity is (1 + cv^2) / K for K spots whose photons vary by cv: the sectors of the
+ring tell it without knowing the shape of a spot (see `azimuth`), photon noise adds its own part.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .azimuth import SmoothFit
+from .geometry_pyfai import SECTORS
+from .jackknife import quantile_weights, standard_error, without_one
+from .reference import ImageSums
+from .rings import Rings
+from .scatter import Scatter
+from .sums import RingProfile
+
+_LARGEST_LEAK = 0.25
+"""More of a spot than this cannot lie beyond the border of a sector that is at least as long as the spot."""
+
+_LEAST_LEFT = 0.05
+"""Of a ring's intensity, where all of it lies in the sector that is left out: its logarithm has to be finite."""
+
+_LEFT = (SECTORS - 1) / SECTORS
+_SIGNIFICANT = 2.0
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class RingScatter:
+    """Each ring's intensity and its variance, arrays of shape (rings,); replicates (rings, sectors).
+
+    Attributes
+    ----------
+    net
+        Counts above the background.
+    relative, photons
+        Relative variance of ``net``; its part that photon noise explains.
+    relative_replicates
+        With one sector left out.
+    spots, spots_bound
+        Effective number of spots; True where it is a lower bound, because the scatter is that of photons.
+    trend
+        Relative standard deviation of the smooth azimuthal variation.
+    """
+
+    net: Floats
+    relative: Floats
+    photons: Floats
+    relative_replicates: Floats
+    spots: Floats
+    spots_bound: NDArray[np.bool_]
+    spots_replicates: Floats
+    trend: Floats
+
+    @property
+    def usable(self) -> NDArray[np.bool_]:
+        """Rings of which enough is seen."""
+        return np.isfinite(self.relative)
+
+    def uncertainty(self, share: float) -> Scatter | None:
+        """Relative variance that the given share of the rings does not exceed; None without a ring."""
+        usable = self.usable
+        if not usable.any():
+            return None
+        weights = quantile_weights(self.relative[usable], share)
+        relative, photons = (float(weights @ part[usable]) for part in (self.relative, self.photons))
+        return Scatter(relative, photons, weights @ self.relative_replicates[usable])
+
+
+class Cake:
+    """Counts and expected counts in the cells (bin, sector) of the summed image, and their sums over several bins.
+
+    Attributes
+    ----------
+    counts, expected
+        Shape (bins, sectors); ``expected`` if each bin were even around the azimuth.
+    length
+        Length of a sector along each bin, as its mean norm in a frame, shape (bins,).
+    """
+
+    def __init__(self, image: ImageSums, n_frames: int) -> None:
+        norm = image.cake_norm
+        self.counts = image.cake_signal.astype(np.float64)
+        total = norm.sum(axis=1)
+        mean = self.counts.sum(axis=1) / np.where(total > 0, total, 1.0)
+        self.expected = norm * mean[:, np.newaxis]
+        self.length = total / np.maximum((norm > 0).sum(axis=1), 1) / n_frames
+
+    def summed(self, first: NDArray[np.int64], last: NDArray[np.int64]) -> tuple[Floats, Floats, Floats]:
+        """Counts and expected counts (stretches, sectors), and mean length of a sector (stretches,)."""
+        member = np.zeros((first.size, len(self.counts)))
+        for row, (begin, end) in enumerate(zip(first, last, strict=True)):
+            member[row, begin:end] = 1.0
+        bins = np.maximum(member.sum(axis=1), 1)
+        return member @ self.counts, member @ self.expected, np.maximum(member @ self.length / bins, 1e-9)
+
+
+def ring_scatter(cake: Cake, rings: Rings, profile: RingProfile, overlap_length: float) -> RingScatter:
+    """How well each ring is known.
+
+    Parameters
+    ----------
+    profile
+        Of the summed image.
+    overlap_length
+        From `SectorHistory.overlap_length`, in the unit of ``cake.length``.
+    """
+    counts, expected, length = cake.summed(rings.first, rings.last)
+    fit = SmoothFit(expected)
+    background = np.add.reduceat(np.append(rings.background * profile.normalization, 0.0), _pairs(rings))[::2]
+    seen = fit.counts(expected) / np.maximum(expected.sum(axis=1), 1e-300)
+    total = fit.counts(counts)
+    net = total - background * seen
+    whole = 1 + 2 * _leak(overlap_length, length)  # what the borders of the sectors hide, as a factor
+    squares = fit.residuals(counts) ** 2
+    degrees = np.maximum(fit.degrees, 1)
+    variance = squares.sum(axis=1) / degrees
+    part = np.where(fit.covered, counts, 0.0)
+    share = np.where(fit.covered, expected, 0.0) / np.maximum(fit.counts(expected), 1e-300)[:, np.newaxis]
+    totals = (total[:, np.newaxis] - part) / np.maximum(1 - share, 1e-9)
+    variances = without_one(squares) / (_LEFT * degrees[:, np.newaxis])
+    nets = np.maximum(totals - (background * seen)[:, np.newaxis], _LEAST_LEFT * net[:, np.newaxis])
+    good = fit.usable & (net > 0)
+    safe, safes = np.where(good, net, np.nan), np.where(good[:, np.newaxis], nets, np.nan)
+    grains, grain_replicates = (variance - total) * whole, (variances - totals) * whole[:, np.newaxis]
+    relative = (np.maximum(grains, 0) + total) / safe**2
+    relatives = (np.maximum(grain_replicates, 0) + totals) / safes**2
+    spots, bound, spots_replicates = _spots(grains / safe**2, grain_replicates / safes**2)
+    return RingScatter(
+        counts.sum(axis=1) - background, relative, total / safe**2, relatives, spots, bound, spots_replicates,
+        np.where(good, fit.trend(counts, variance), np.nan),
+    )  # fmt: skip
+
+
+def _spots(share: Floats, replicates: Floats) -> tuple[Floats, NDArray[np.bool_], Floats]:
+    """1 / relative variance of the grains; where that is hidden by photon noise, 1 / its upper limit."""
+    error = standard_error(replicates)
+    bound = ~(share > _SIGNIFICANT * error)
+    ceiling = np.where(bound, np.maximum(share, 0) + _SIGNIFICANT * error, share)
+    ceilings = np.where(bound[:, np.newaxis], ceiling[:, np.newaxis], np.maximum(replicates, 1e-300))
+    return 1 / np.maximum(ceiling, 1e-300), bound, 1 / np.maximum(ceilings, 1e-300)
+
+
+def _leak(overlap_length: float, length: Floats) -> Floats:
+    return np.minimum(overlap_length / length, _LARGEST_LEAK)
+
+
+def _pairs(rings: Rings) -> NDArray[np.int64]:
+    return np.stack([rings.first, rings.last], axis=1).ravel()
