@@ -92,7 +92,7 @@ class Truth:
         """True value of a metric."""
         relative = self.sample.second_moment / self.sample.spots * self.sample.shared(n_frames)
         known: dict[str, Callable[[], float]] = {
-            "ring_uncertainty": lambda: np.sqrt(_quantile(relative + self.photons / n_frames, SHARE)),
+            "ring_uncertainty": lambda: np.sqrt(_quantile(relative + self.photons / n_frames, 0.5)),
             "spottiness_rings": lambda: self._interpolated(self.spottiness, n_frames),
             "excess": lambda: self._interpolated(self.excess, n_frames),
             "spots": lambda: _quantile(1 / relative, 1 - SHARE),
@@ -186,8 +186,7 @@ def run_series(job: tuple[Cell, int, dict[str, float]]) -> tuple[dict[str, Outco
     """One series through statistics and rules; what the rules did, and some estimates for their coverage."""
     cell, seed, targets = job
     series = SpotSeries(scene(), cell.sample(len(scene().radius_px)), LONGEST, seed)
-    axis = RadialAxis.of(scene().geometry)
-    statistics = SpotStatistics(scene().geometry.bins, lambda profile: rings_at(spacings(), profile, axis), SHARE)
+    statistics = SpotStatistics.of(scene().geometry, spacings(), SHARE)
     rules = {metric: StopRule(StopConfig(metric=metric, target=target)) for metric, target in targets.items()}
     outcomes = {metric: Outcome() for metric in rules}
     estimates: list[tuple[int, str, Estimate]] = []

@@ -7,6 +7,7 @@ import numpy as np
 from ringwatch.clock import SystemClock
 from ringwatch.messages import Origin
 from ringwatch.reduction.accumulator import Accumulator
+from ringwatch.reduction.statistics import SpotStatistics
 from ringwatch.stream.powder import TUTORIAL, pixel_mask
 from ringwatch.stream.simulator import DEFAULT_SEED, Simulator
 from ringwatch_gpu import devices
@@ -25,7 +26,8 @@ def main(seeds: list[int]) -> None:
     validity = Validity.of(TUTORIAL.dtype, [TUTORIAL.dummy])
     for seed in seeds:
         simulator, rows = Simulator(TUTORIAL, seed), []
-        accumulator = Accumulator(Origin(1, str(seed), "", 1, ""), integrator, validity, SystemClock())
+        origin, statistics = Origin(1, str(seed), "", 1, ""), SpotStatistics.of(geometry)
+        accumulator = Accumulator(origin, integrator, validity, statistics, SystemClock())
         for first in range(0, FRAMES, BATCH):
             for slot in integrator.slots:
                 slot[...] = simulator.frame()

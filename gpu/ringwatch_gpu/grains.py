@@ -20,8 +20,8 @@ from .sums import RingProfile
 _LARGEST_LEAK = 0.25
 """More of a spot than this cannot lie beyond the border of a sector that is at least as long as the spot."""
 
-_LEAST_LEFT = 0.05
-"""Of a ring's intensity, where all of it lies in the sector that is left out: its logarithm has to be finite."""
+_LEAST_LEFT = 0.5
+"""Of the intensity of a ring, where most of it lies in the sector that is left out: replicates must stay finite."""
 
 _LEFT = (SECTORS - 1) / SECTORS
 _SIGNIFICANT = 2.0
@@ -60,12 +60,13 @@ class RingScatter:
         """Rings of which enough is seen."""
         return np.isfinite(self.relative)
 
-    def uncertainty(self, share: float) -> Scatter | None:
-        """Relative variance that the given share of the rings does not exceed; None without a ring."""
+    @property
+    def typical(self) -> Scatter | None:
+        """Relative variance of the rings' median; None without a ring."""
         usable = self.usable
         if not usable.any():
             return None
-        weights = quantile_weights(self.relative[usable], share)
+        weights = quantile_weights(self.relative[usable], 0.5)
         relative, photons = (float(weights @ part[usable]) for part in (self.relative, self.photons))
         return Scatter(relative, photons, weights @ self.relative_replicates[usable])
 
@@ -128,20 +129,24 @@ def ring_scatter(cake: Cake, rings: Rings, profile: RingProfile, overlap_length:
     grains, grain_replicates = (variance - total) * whole, (variances - totals) * whole[:, np.newaxis]
     relative = (np.maximum(grains, 0) + total) / safe**2
     relatives = (np.maximum(grain_replicates, 0) + totals) / safes**2
-    spots, bound, spots_replicates = _spots(grains / safe**2, grain_replicates / safes**2)
+    spots, bound, spots_replicates = _spots(grains / safe**2, grain_replicates / safes**2, degrees)
     return RingScatter(
         counts.sum(axis=1) - background, relative, total / safe**2, relatives, spots, bound, spots_replicates,
         np.where(good, fit.trend(counts, variance), np.nan),
     )  # fmt: skip
 
 
-def _spots(share: Floats, replicates: Floats) -> tuple[Floats, NDArray[np.bool_], Floats]:
-    """1 / relative variance of the grains; where that is hidden by photon noise, 1 / its upper limit."""
+def _spots(share: Floats, replicates: Floats, degrees: Floats) -> tuple[Floats, NDArray[np.bool_], Floats]:
+    """1 / relative variance of the grains; where that is hidden by photon noise, 1 / its upper limit.
+
+    The mean of the inverse of a variance from f degrees of freedom is f / (f - 2) times too large.
+    """
     error = standard_error(replicates)
     bound = ~(share > _SIGNIFICANT * error)
     ceiling = np.where(bound, np.maximum(share, 0) + _SIGNIFICANT * error, share)
     ceilings = np.where(bound[:, np.newaxis], ceiling[:, np.newaxis], np.maximum(replicates, 1e-300))
-    return 1 / np.maximum(ceiling, 1e-300), bound, 1 / np.maximum(ceilings, 1e-300)
+    unbiased = np.where(bound, 1.0, 1 - 2 / degrees.clip(3))
+    return unbiased / np.maximum(ceiling, 1e-300), bound, unbiased[:, np.newaxis] / np.maximum(ceilings, 1e-300)
 
 
 def _leak(overlap_length: float, length: Floats) -> Floats:

@@ -93,7 +93,8 @@ class StopConfig(Section):
     look smooth by chance."""
 
     rings_fraction: Annotated[float, Field(gt=0, le=1)] = RINGS_FRACTION
-    """Share of the rings that must meet a target that is set for each ring."""
+    """Share of the rings that "spots" and "counts" refer to: so many have that number or more. For "ring_uncertainty",
+    the median of the rings, so many must not be clearly above the target."""
 
     max_frames: Annotated[int, Field(ge=1, le=MAX_FRAMES)] | None = Field(default=None, examples=[20000])
     """Stop after so many frames, whatever the metric says."""

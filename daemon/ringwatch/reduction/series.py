@@ -25,13 +25,11 @@ from ringwatch.messages import (
 from ringwatch.reduction.accumulator import Accumulator
 from ringwatch.reduction.conditions import ConditionWatch
 from ringwatch.reduction.slots import Filling, SlotFiller, gap_dummy
-from ringwatch.reduction.statistics import FindRings, SpotStatistics
+from ringwatch.reduction.statistics import SpotStatistics
 from ringwatch.stop.evaluation import Evaluation
 from ringwatch.stop.rule import StopRule
 from ringwatch_gpu.batch import SLOT_SETS, BatchIntegrator
 from ringwatch_gpu.geometry import Geometry
-from ringwatch_gpu.ring_positions import RadialAxis
-from ringwatch_gpu.rings import find_rings, rings_at
 from ringwatch_gpu.validity import Validity
 
 Publish = Callable[[Result], None]
@@ -170,7 +168,7 @@ class SeriesReduction:
         validity = Validity.of(dtype, self._settings.dummies, self.start.saturation)
         stop, geometry = self._settings.stop, self.geometry
         fraction = RINGS_FRACTION if stop is None else stop.rings_fraction
-        statistics = SpotStatistics(geometry.bins, _ring_finder(geometry, self._settings.d_spacings_A), fraction)
+        statistics = SpotStatistics.of(geometry, self._settings.d_spacings_A, fraction)
         self._accumulator = Accumulator(self.origin, integrator, validity, statistics, self._clock)
         self._event("ready", "")
         return self._accumulator
@@ -270,13 +268,6 @@ class SeriesReduction:
             poni=self.geometry.poni,
             versions=self._settings.versions,
         )
-
-
-def _ring_finder(geometry: Geometry, d_spacings_A: NDArray[np.float64] | None) -> FindRings:
-    axis = RadialAxis.of(geometry)
-    if d_spacings_A is None:
-        return lambda profile: find_rings(profile, axis)
-    return lambda profile: rings_at(d_spacings_A, profile, axis)
 
 
 def header_warnings(start: SeriesStart, geometry: Geometry) -> list[str]:

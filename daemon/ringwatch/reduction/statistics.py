@@ -5,15 +5,18 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from ringwatch.config import RINGS_FRACTION
 from ringwatch.messages import Estimate, Metric, RingTable, Statistics
 from ringwatch.stop.evaluation import NORMAL_95, Measurement
 from ringwatch_gpu.azimuth import SmoothFit
 from ringwatch_gpu.drift import DriftWatch
+from ringwatch_gpu.geometry import Geometry
 from ringwatch_gpu.grains import Cake, RingScatter, ring_scatter
 from ringwatch_gpu.jackknife import quantile_weights, standard_error
 from ringwatch_gpu.motion import Motion, SectorHistory
 from ringwatch_gpu.reference import ImageSums
-from ringwatch_gpu.rings import Rings
+from ringwatch_gpu.ring_positions import RadialAxis
+from ringwatch_gpu.rings import Rings, find_rings, rings_at
 from ringwatch_gpu.scatter import Scatter, bin_spottiness, spottiness_scatter
 from ringwatch_gpu.sectors import GROUPS, equal_groups
 from ringwatch_gpu.sums import RingProfile
@@ -33,7 +36,7 @@ class SpotStatistics:
     find_rings
         Where the rings are in a profile of the summed image.
     rings_fraction
-        Share of the rings to which the metrics of rings refer.
+        Share of the rings that have the published spots and counts, or more.
     """
 
     def __init__(self, bins: int, find_rings: FindRings, rings_fraction: float) -> None:
@@ -42,6 +45,18 @@ class SpotStatistics:
         self._group_first, self._group_last = edges[:-1], edges[1:]
         self._history = SectorHistory(GROUPS)
         self._drift = DriftWatch()
+
+    @classmethod
+    def of(
+        cls, geometry: Geometry, d_spacings_A: Floats | None = None, rings_fraction: float = RINGS_FRACTION
+    ) -> "SpotStatistics":
+        """Statistics for a geometry, with rings at given lattice spacings, or wherever the profile shows some."""
+        axis = RadialAxis.of(geometry)
+
+        def find(profile: RingProfile) -> Rings:
+            return find_rings(profile, axis) if d_spacings_A is None else rings_at(d_spacings_A, profile, axis)
+
+        return cls(geometry.bins, find, rings_fraction)
 
     @property
     def wants_sectors(self) -> bool:
@@ -106,7 +121,7 @@ def _measurements(
         found["spottiness_rings"] = _falling(even, trend)
         found["excess"] = _excess(even, trend)
         found["relative_error"] = _relative_error(image, even, trend)
-    uncertainty = None if rings is None else rings.uncertainty(rings_fraction)
+    uncertainty = None if rings is None else rings.typical
     if rings is not None and uncertainty is not None:
         found["ring_uncertainty"] = _falling(uncertainty, None)
         found["spots"] = _spots(rings, rings_fraction)
@@ -185,7 +200,8 @@ def _independent_frames(motion: Motion | None) -> Estimate | None:
     if motion is None or motion.shared <= 0:
         return None
     inner = _root(motion.shared**2, np.maximum(motion.shared_replicates, 1e-300) ** 2)
-    return Estimate(1 / inner.value, 1 / inner.high, 1 / inner.low)
+    value, low, high = (max(1 / share, 1.0) for share in (inner.value, inner.high, inner.low))
+    return Estimate(value, low, high)
 
 
 def _repeating(motion: Motion | None) -> Estimate | None:
