@@ -1,4 +1,4 @@
-"""Frames of a turning diamond anvil cell: their grains move; those of one repeated frame do not, yet its union falls."""
+"""Real frames: the grains of a turning anvil cell move; those of one repeated frame do not, yet its union falls."""
 
 from collections.abc import Sequence
 from pathlib import Path
