@@ -51,7 +51,8 @@ class Results:
     def snapshot(self, n_frames: int = 412, **changes: object) -> Snapshot:
         fates = Fates(430, n_frames, 1, 2, 3, 4, Counter({"truncated": 5, "shape": 1}), Counter({"no_monitor": 2}))
         union = Spottiness(0.163, 0.29, 0.12, None, "bins are wider than a pixel")
-        accumulated = Accumulated(n_frames, Spottiness(0.034, 0.081, 0.021, "smooth"), Spottiness(0.025, 0.061, None))
+        summed, averaged = Spottiness(0.034, 0.081, 0.021, "smooth"), Spottiness(0.025, 0.061, None)
+        accumulated = Accumulated(n_frames, summed, averaged, self.unknown(n_frames))
         fields = {
             "union": union,
             "accumulated": accumulated,
@@ -61,6 +62,11 @@ class Results:
             "frames_expected": 500,
         }
         return Snapshot(self.origin, TIME_NS, n_frames, **(fields | changes))
+
+    @staticmethod
+    def unknown(n_frames: int) -> Statistics:
+        """Nothing could be measured yet."""
+        return Statistics(n_frames, {}, None, None, None, None, None, np.full(4, np.nan), None)
 
     def statistics(self, n_frames: int = 412, **changes: object) -> Statistics:
         """Some is known, some is not, and of the number of spots only that it is at least 50."""

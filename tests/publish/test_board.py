@@ -109,7 +109,7 @@ def test_a_decision_and_the_statistics_are_flat_facts(board, results):
 
 def test_without_a_decision_its_facts_are_there_and_empty(board, results):
     board.update(results.event())
-    board.update(results.snapshot())
+    board.update(results.snapshot(accumulated=None))
     facts = board.latest()
     assert {facts[name] for name in ("action", "metric", "value", "target", "forecast_seconds", "spots")} == {None}
     assert facts["statistics_n_frames"] == 0

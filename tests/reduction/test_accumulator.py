@@ -12,6 +12,7 @@ from tests.kernels import synthetic
 
 from ringwatch.messages import FrameRows, Origin, Spottiness
 from ringwatch.reduction.accumulator import Accumulator
+from ringwatch.reduction.statistics import SpotStatistics
 from ringwatch_gpu.batch import BatchIntegrator
 from ringwatch_gpu.errors import DeviceError
 from ringwatch_gpu.geometry import Geometry
@@ -42,7 +43,12 @@ def integrator(device: cl.Device) -> BatchIntegrator:
 
 @pytest.fixture
 def accumulator(integrator: BatchIntegrator, clock: FakeClock) -> Accumulator:
-    return Accumulator(ORIGIN, integrator, VALIDITY, clock)
+    return accumulation(integrator, clock)
+
+
+def accumulation(integrator: BatchIntegrator, clock: FakeClock) -> Accumulator:
+    """A new one, with nothing in it."""
+    return Accumulator(ORIGIN, integrator, VALIDITY, SpotStatistics.of(integrator.geometry), clock)
 
 
 def add(accumulator: Accumulator, numbers: NDArray[np.int64]) -> FrameRows:
@@ -114,7 +120,7 @@ def test_profiles_are_told_with_the_number_of_frames_behind_them(accumulator: Ac
 
 def test_a_new_accumulation_begins_with_nothing(accumulator: Accumulator, clock: FakeClock) -> None:
     add_all(accumulator)
-    second = Accumulator(ORIGIN, accumulator.integrator, VALIDITY, clock)
+    second = accumulation(accumulator.integrator, clock)
     add(second, NUMBERS[:1])
     second.evaluate()
     assert second.n_frames == 1
@@ -140,7 +146,7 @@ def test_a_summed_image_that_is_not_the_union_is_a_device_error(accumulator: Acc
 )
 def test_classes_of_spottiness(device: cl.Device, clock: FakeClock, contrast: int, expected: str) -> None:
     """One ring of 100 equal pixels, of which every tenth differs from the others by ``contrast``."""
-    accumulator = Accumulator(ORIGIN, BatchIntegrator(one_ring(), U2, device), VALIDITY, clock)
+    accumulator = accumulation(BatchIntegrator(one_ring(), U2, device), clock)
     accumulator.integrator.slots[0] = 100
     accumulator.integrator.slots[0].reshape(-1)[::10] += np.uint16(contrast)
     accumulator.add(NUMBERS[:1])
@@ -152,7 +158,7 @@ def test_classes_of_spottiness(device: cl.Device, clock: FakeClock, contrast: in
 
 def test_bins_that_are_no_pixel_wide_have_no_class(device: cl.Device, clock: FakeClock) -> None:
     geometry = replace(one_ring(), pixel_bins=False)
-    accumulator = Accumulator(ORIGIN, BatchIntegrator(geometry, U2, device), VALIDITY, clock)
+    accumulator = accumulation(BatchIntegrator(geometry, U2, device), clock)
     accumulator.integrator.slots[0] = 100
     accumulator.add(NUMBERS[:1])
     found = accumulator.union_spottiness()
