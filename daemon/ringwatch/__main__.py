@@ -241,7 +241,7 @@ def reduce(files: tuple[str, ...], config: Path | None, poni: Path | None, outpu
 @click.option("-o", "--output", type=NEW_FILE, required=True, help="Result file; never overwritten.")
 def merge(files: tuple[Path, ...], output: Path) -> None:
     """Union of result FILES made with the same geometry and masks."""
-    from ringwatch.service.offline import merge as unite  # noqa: PLC0415 - likewise
+    from ringwatch.service.merge import merge as unite  # noqa: PLC0415 - likewise
     from ringwatch.service.report import summary_lines  # noqa: PLC0415
 
     with exit_codes():

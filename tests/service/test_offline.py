@@ -1,6 +1,7 @@
 """Recorded frames reduced offline, and results merged: through the command line, as a user does it."""
 
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import h5py
@@ -10,12 +11,25 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ringwatch.__main__ import main
+from ringwatch.clock import SystemClock
 from ringwatch.publish.result_file import read_result
 from ringwatch.stream.powder import TRUTH
 from ringwatch.stream.simulator import Simulator
 from ringwatch_gpu import Geometry, Integrator
 
-POWDER = replace(TRUTH, shape=(200, 220), poni1_m=100 * 75e-6, poni2_m=110 * 75e-6)
+POWDER = replace(TRUTH, shape=(200, 220), distance_m=0.05, poni1_m=100 * 75e-6, poni2_m=110 * 75e-6)
+RULE = """\
+[stream]
+endpoint = "tcp://127.0.0.1:9999"
+[geometry]
+poni = "powder.poni"
+[rings]
+d_spacings_A = [3.1357]
+[stop]
+metric = "spottiness_rings"
+target = 0.001
+max_frames = 16
+"""
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +64,57 @@ def test_reduce_gives_the_exact_sums_of_all_files(folder: Path, frames: np.ndarr
     assert stored.image_sum is not None
     valid = frames < 65535
     assert np.array_equal(stored.image_sum, np.where(valid, frames, 0).sum(0, dtype=np.uint64))
+
+
+@pytest.fixture
+def watched(folder: Path, frames: np.ndarray) -> Path:
+    """Forty frames, and a configuration that would have stopped after sixteen."""
+    (folder / "rule.toml").write_text(RULE)
+    with h5py.File(folder / "forty.h5", "w") as file:
+        file["/entry/data/data"] = np.concatenate([frames] * 4)[:40]
+    return folder
+
+
+def table(path: Path, *columns: str, group: str = "decisions") -> list[tuple[object, ...]]:
+    with h5py.File(path) as file:
+        return list(zip(*(file[f"/entry/{group}/{name}"][()].tolist() for name in columns), strict=True))
+
+
+def test_recorded_frames_are_decided_upon_and_the_last_word_is_told(watched: Path) -> None:
+    result = ringwatch("reduce", "forty.h5", "--config", "rule.toml", "-o", "out.h5")
+    assert result.exit_code == 0, result.output
+    decisions = table(watched / "out.h5", "n_frames", "reason_code", "score_n_frames")
+    assert next(frame for frame, reason, _ in decisions if reason == b"max_frames") == 16
+    assert decisions[-1] == (40, b"over", 16.0)
+    (sentence,) = table(watched / "out.h5", "sentence")[-1]
+    assert isinstance(sentence, bytes)
+    assert sentence.decode() in result.output
+    with h5py.File(watched / "out.h5") as file:
+        assert file["/entry/rings/d_spacing_A"][()].tolist() == [3.1357]
+        assert {frame for frame, *_ in decisions} <= set(file["/entry/snapshots/accumulated_n_frames"][()])
+
+
+def test_decisions_on_recorded_frames_do_not_depend_on_the_speed_of_the_machine(
+    watched: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ringwatch("reduce", "forty.h5", "--config", "rule.toml", "-o", "fast.h5").exit_code == 0
+    seconds = count(0.0, 10.0)
+    monkeypatch.setattr(SystemClock, "monotonic_s", lambda _: next(seconds))
+    assert ringwatch("reduce", "forty.h5", "--config", "rule.toml", "-o", "slow.h5").exit_code == 0
+    for group, columns in (
+        ("decisions", ("n_frames", "value", "low", "high", "reason_code", "sentence")),
+        ("snapshots", ("n_frames", "statistics_n_frames", "accumulated_spottiness", "crystallites")),
+    ):
+        fast, slow = (table(watched / f"{name}.h5", *columns, group=group) for name in ("fast", "slow"))
+        assert len(fast) > 3
+        assert fast == slow
+
+
+def test_without_a_rule_nothing_is_decided_nor_told(folder: Path) -> None:
+    result = ringwatch("reduce", "left.h5", "--poni", "powder.poni", "-o", "out.h5")
+    assert table(folder / "out.h5", "n_frames") == []
+    assert result.output.splitlines()[-1] == "result: out.h5"
+    assert result.output.splitlines()[-2].startswith("  averaged image:")
 
 
 def test_merged_halves_are_the_whole(folder: Path) -> None:

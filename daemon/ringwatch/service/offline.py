@@ -1,21 +1,15 @@
-"""Recorded frames in, one result file out: the daemon's own reduction, without a detector. And results merged."""
+"""Recorded frames in, one result file out: the daemon's own reduction, without a detector."""
 
 import uuid
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import reduce as fold
-from operator import add
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from ringwatch.clock import SystemClock
 from ringwatch.config import Config, FilesConfig
 from ringwatch.errors import RingwatchError
 from ringwatch.messages import (
+    Decision,
     Fates,
     Frame,
     FrameRows,
@@ -30,7 +24,7 @@ from ringwatch.messages import (
 )
 from ringwatch.publish import nexus
 from ringwatch.publish.nexus import Columns
-from ringwatch.publish.result_file import StoredResult, read_result, write_result
+from ringwatch.publish.result_file import write_result
 from ringwatch.reduction.geometry import GeometrySource
 from ringwatch.reduction.pipeline import Reduction
 from ringwatch.service.masks import read_mask
@@ -38,25 +32,44 @@ from ringwatch.service.settings import reduction_settings
 from ringwatch.stream.decompress import decode_into
 from ringwatch.stream.frames_file import FramesFile
 from ringwatch_gpu import devices
-from ringwatch_gpu.sums import RingSums
 from ringwatch_gpu.tables import BATCH
 
 SERIES = 1
+FRAMES_PER_S = 512
+"""Recorded frames have no time of their own: so many make one second of ``profiles.interval_s``. The reduction keeps
+azimuthal sectors of so many frames between two evaluations."""
+
 Progress = Callable[[int, int], None]
 """Told the number of frames reduced and of all frames."""
 
 
 class RefusedError(RingwatchError):
-    """The frames cannot be reduced with this configuration, or these results cannot be merged."""
+    """The frames cannot be reduced with this configuration, or the results cannot be merged."""
 
 
 @dataclass(slots=True)
 class Summary:
-    """What came out: ``snapshot`` is the last one, ``frames`` how many counted."""
+    """What came out: ``snapshot`` and ``decision`` are the last ones, ``frames`` is how many counted."""
 
     path: Path
     frames: int
-    snapshot: Snapshot | None
+    snapshot: Snapshot | None = None
+    decision: Decision | None = None
+
+
+class FrameClock:
+    """Time that passes with the frames that are reduced: then no decision depends on how fast this machine is."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+
+    def monotonic_s(self) -> float:
+        """Seconds of recorded frames."""
+        return self.frames / FRAMES_PER_S
+
+    def time_ns(self) -> int:
+        """The wall clock, for what is written."""
+        return SystemClock().time_ns()
 
 
 def reduce_files(
@@ -73,10 +86,12 @@ def reduce_files(
 
     Raises
     ------
-    ConfigError, RefusedError, NoDevice, ResultFileError
+    ConfigError, GeometryError, RefusedError, NoDevice, ResultFileError
     """
-    device, clock = devices.choose(config.device.platform, config.device.type), SystemClock()
-    messages, results = _Messages(files, progress), _Results()
+    device = devices.choose(config.device.platform, config.device.type)
+    settings = replace(reduction_settings(config, device), decision_gap_s=0.0)
+    clock = FrameClock()
+    messages, results = _Messages(files, progress), _Results(clock)
     reduction = Reduction(
         messages.get_batch,
         messages.take_full_batch,
@@ -85,7 +100,7 @@ def reduce_files(
         device,
         decode_into,
         results.take,
-        reduction_settings(config, device),
+        settings,
         clock,
     )
     try:
@@ -156,12 +171,15 @@ class _Messages:
 
 @dataclass(slots=True)
 class _Results:
-    """What the reduction published, as far as it goes into the file."""
+    """What the reduction published, as far as it goes into the file; sets the clock to the frames reduced."""
 
+    clock: FrameClock
     rows: list[Columns] = field(default_factory=list)
     snapshots: list[Columns] = field(default_factory=list)
+    decisions: list[Columns] = field(default_factory=list)
     profiles: dict[str, Profile] = field(default_factory=dict)
-    last: Snapshot | None = None
+    last_snapshot: Snapshot | None = None
+    last_decision: Decision | None = None
     result: SeriesResult | None = None
     refusal: str = ""
     started_ns: int | None = None
@@ -171,9 +189,13 @@ class _Results:
         match result:
             case FrameRows():
                 self.rows.append(nexus.frame_columns(result))
+                self.clock.frames += result.frame.size
             case Snapshot():
                 self.snapshots.append(nexus.snapshot_columns(result))
-                self.last = result
+                self.last_snapshot = result
+            case Decision():
+                self.decisions.append(nexus.decision_columns(result))
+                self.last_decision = result
             case Profile():
                 self.profiles[result.source] = result
             case SeriesResult():
@@ -196,76 +218,8 @@ class _Results:
             profiles=self.profiles.values(),
             frames=self.rows,
             snapshots=self.snapshots,
+            decisions=self.decisions,
+            rings=nexus.ring_table(self.last_snapshot) if self.last_snapshot else None,
             started_ns=self.started_ns,
         )
-        return Summary(out, self.result.n_frames, self.last)
-
-
-def merge(paths: Sequence[Path], out: Path) -> Summary:
-    """Union of several results of the same digest: sums, images, rows and fates are added.
-
-    Raises
-    ------
-    DigestMismatch
-        They were made with different geometries, masks or norms.
-    RefusedError
-        One of them is given twice: its frames would count twice.
-    ResultFileError
-        A file cannot be read or written.
-    """
-    parts = [read_result(path) for path in paths]
-    _require_different(paths, parts)
-    union = fold(add, map(stored_sums, parts))
-    first = parts[0]
-    merged = replace(
-        first,
-        time_ns=SystemClock().time_ns(),
-        reason="merged",
-        header={"merged": ", ".join(path.name for path in paths)},
-        n_frames=union.n_frames,
-        sums=union.words,
-        image_sum=_added([part.image_sum for part in parts]),
-        image_lost=_added([part.image_lost for part in parts]),
-        fates=fold(_added_fates, (part.fates for part in parts)),
-        missing=(),
-    )
-    profile = Profile(
-        merged.origin,
-        merged.time_ns,
-        "mean",
-        "union",
-        "all",
-        union.n_frames,
-        radial=first.radial,
-        **vars(union.profile),
-    )
-    write_result(out, merged, config=first.config, profiles=[profile], frames=[part.frames for part in parts])
-    return Summary(out, union.n_frames, None)
-
-
-def _require_different(paths: Sequence[Path], parts: Sequence[StoredResult]) -> None:
-    seen: dict[tuple[str, int], Path] = {}
-    for path, part in zip(paths, parts, strict=True):
-        first = seen.setdefault((part.origin.unique_id, part.origin.generation), path)
-        if first is not path:
-            raise RefusedError(f"{first} and {path} are the same accumulation: its frames would count twice")
-
-
-def _added(images: Sequence[NDArray[Any] | None]) -> NDArray[Any] | None:
-    """Sum of the images, None if one of the results has none."""
-    known = [image for image in images if image is not None]
-    return fold(np.add, known) if len(known) == len(images) else None
-
-
-def _added_fates(a: Fates, b: Fates) -> Fates:
-    numbers = ("received", "reduced", "late", "foreign", "duplicate", "skipped", "missing")
-    return Fates(
-        **{name: getattr(a, name) + getattr(b, name) for name in numbers},
-        malformed=Counter(a.malformed) + Counter(b.malformed),
-        excluded=Counter(a.excluded) + Counter(b.excluded),
-    )
-
-
-def stored_sums(stored: StoredResult) -> RingSums:
-    """The exact sums of a result file."""
-    return RingSums(stored.sums, stored.n_frames, stored.digest, stored.norm_quantum)
+        return Summary(out, self.result.n_frames, self.last_snapshot, self.last_decision)

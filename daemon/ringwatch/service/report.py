@@ -16,6 +16,8 @@ def summary_lines(summary: Summary) -> list[str]:
         malformed = snapshot.fates.malformed.total()
         if malformed:
             lines.append(f"{malformed} frames could not be decoded: {dict(snapshot.fates.malformed)}")
+    if summary.decision is not None:
+        lines.append(summary.decision.sentence)
     return [*lines, f"result: {summary.path}"]
 
 
