@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import httpx2
 import numpy as np
 import pytest
@@ -18,7 +19,17 @@ import zmq
 
 from ringwatch.client import subscribe
 from ringwatch.config import Config
-from ringwatch.messages import Frame, FrameRows, Result, SeriesEnd, SeriesEvent, SeriesResult, SeriesStart, Snapshot
+from ringwatch.messages import (
+    Decision,
+    Frame,
+    FrameRows,
+    Result,
+    SeriesEnd,
+    SeriesEvent,
+    SeriesResult,
+    SeriesStart,
+    Snapshot,
+)
 from ringwatch.publish.result_file import read_result
 from ringwatch.service.daemon import Daemon
 from ringwatch.stream.encode import ENCODERS, compress_bslz4
@@ -111,7 +122,9 @@ def detector() -> Iterator[Detector]:
 def run(tmp_path: Path) -> Iterator[Callable[..., Watched]]:
     running: list[Watched] = []
 
-    def start(endpoint: str, poni: str | Path | None = None, **stream: object) -> Watched:
+    def start(
+        endpoint: str, poni: str | Path | None = None, stop: dict[str, object] | None = None, **stream: object
+    ) -> Watched:
         if poni is None:
             poni = tmp_path / "powder.poni"
             poni.write_text(POWDER.poni())
@@ -122,6 +135,7 @@ def run(tmp_path: Path) -> Iterator[Callable[..., Watched]]:
                 "profiles": {"interval_s": 0.2},
                 "publish": {"zmq": {"bind": "tcp://127.0.0.1:0"}, "hdf5": {"root": str(tmp_path)}},
                 "web": {"bind": "127.0.0.1:0"},
+                **({} if stop is None else {"stop": stop}),
             }
         )
         running.append(Watched(config))
@@ -214,6 +228,26 @@ def test_published_messages_equal_the_results(
     assert np.array_equal(watched.of(SeriesResult)[0].sums, words)
     latest = httpx2.get(f"{watched.daemon.web.url}/api/latest").json()
     assert latest["frame"] == len(images)
+
+
+def test_what_was_decided_is_published_served_and_filed(
+    run: Callable[..., Watched], detector: Detector, powder_frames: Any
+) -> None:
+    start, _, frames = powder_frames
+    watched = run(detector.endpoint, stop={"metric": "spottiness_rings", "target": 0.001})
+    send_series(detector, start, frames)
+    watched.wait_for_end()
+    last = watched.of(Decision)[-1]
+    assert (last.n_frames, last.reason_code, last.action) == (len(frames), "over", "continue")
+    messages = subscribe(watched.daemon.zeromq.endpoint, "decision", timeout_s=PATIENCE_S)
+    while (message := next(messages))["seq"] < len(watched.of(Decision)):
+        pass
+    messages.close()
+    assert (message["sentence"], message["value"]) == (last.sentence, last.value)
+    watched.daemon.stop()
+    assert watched.daemon.hdf5 is not None
+    with h5py.File(watched.daemon.hdf5.last_path) as file:
+        assert file["/entry/decisions/sentence"].asstr()[-1] == last.sentence
 
 
 def test_second_series_with_the_same_geometry_is_immediate(

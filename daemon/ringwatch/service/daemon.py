@@ -29,6 +29,7 @@ from ringwatch.stream.receiver import Receiver
 from ringwatch.stream.series import SeriesTable
 from ringwatch_gpu import devices
 from ringwatch_gpu.errors import ShapeUnknown
+from ringwatch_gpu.ring_positions import RadialAxis
 
 _BEAT_S = 1.0
 _RECEIVER_STOP_S = 0.5
@@ -53,6 +54,8 @@ class Daemon:
     ------
     NoDevice
         There is no usable OpenCL device.
+    GeometryError
+        pyFAI does not know the calibrant.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class Daemon:
         self._config, self._clock, self._on_result = config, clock or SystemClock(), on_result
         self._wake = Event()
         self._device = devices.choose(config.device.platform, config.device.type)
+        self._settings = reduction_settings(config, self._device)
         self._geometries = GeometrySource(config.geometry, read_mask)
         stream = config.stream
         self._table = SeriesTable(stream.late_s, stream.end_timeout_s)
@@ -91,6 +95,8 @@ class Daemon:
             log.info("geometry waits for the first series", reason=str(error))
             return
         geometry = self._geometries.base()
+        if self._settings.d_spacings_A is not None:  # what cannot be placed is told now, not at the first evaluation
+            RadialAxis.of(geometry).position(self._settings.d_spacings_A)
         log.info("ready to reduce", geometry=geometry.source, shape=geometry.shape, bins=geometry.bins)
 
     def start(self) -> None:
@@ -106,12 +112,8 @@ class Daemon:
         handlers = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             self.prepare()
-            self.start()
-            notify("READY=1")
-            self.wait()
+            self._live()
         finally:
-            notify("STOPPING=1")
-            self.stop()
             for number, handler in handlers.items():
                 signal.signal(number, handler)
         return 1 if self.error else 0
@@ -147,6 +149,15 @@ class Daemon:
         """What killed a thread, if anything did."""
         return self._receiver.error or self._thread.error
 
+    def _live(self) -> None:
+        try:
+            self.start()
+            notify("READY=1")
+            self.wait()
+        finally:
+            notify("STOPPING=1")
+            self.stop()
+
     def _make_reduction(self) -> Reduction:
         return Reduction(
             self._queue.get_batch,
@@ -156,7 +167,7 @@ class Daemon:
             self._device,
             decode_into,
             self._publish,
-            reduction_settings(self._config, self._device),
+            self._settings,
             self._clock,
         )
 
