@@ -10,9 +10,12 @@ from pathlib import Path
 import click
 
 from ringwatch.config import Config
-from ringwatch.messages import FrameRows, Result, SeriesEvent, Snapshot
+from ringwatch.messages import Decision, FrameRows, Reason, Result, SeriesEvent, Snapshot
 from ringwatch.service.daemon import Daemon
 from ringwatch.service.report import spottiness_line
+
+TARGET = 0.04
+"""The rings of the simulated powder are as even as this after a third of the series."""
 
 _PONI_WAIT_S = 60.0
 _LINE_EVERY_S = 1.0
@@ -31,8 +34,8 @@ def demo(n_frames: int, seed: int | None, page: str, folder: Path) -> int:
         detector = _start_detector(endpoint, poni, n_frames, seed)
         try:
             _wait_for(poni, detector)
-            story = _Story(n_frames)
-            daemon = Daemon(_config(endpoint, poni, page, folder), on_result=story.take)
+            story = Story(n_frames)
+            daemon = Daemon(configuration(endpoint, poni, page, folder), on_result=story.take)
             story.on_end = daemon.request_stop
             code = daemon.run()
         finally:
@@ -57,7 +60,8 @@ def _wait_for(poni: Path, detector: "subprocess.Popen[bytes]") -> None:
         time.sleep(0.05)
 
 
-def _config(endpoint: str, poni: Path, page: str, folder: Path) -> Config:
+def configuration(endpoint: str, poni: Path, page: str, folder: Path) -> Config:
+    """What the demo's daemon does; raises ConfigError."""
     return Config.from_mapping(
         {
             "stream": {"endpoint": endpoint},
@@ -67,18 +71,21 @@ def _config(endpoint: str, poni: Path, page: str, folder: Path) -> Config:
                 "hdf5": {"root": str(folder), "name": "demo_{series:06d}"},
             },
             "web": {"bind": page},
+            "stop": {"metric": "spottiness_rings", "target": TARGET},
         },
         source="demo",
     )
 
 
-class _Story:
+class Story:
     """Watches the results, tells them as they come, and remembers what belongs into the closing words."""
 
     def __init__(self, n_frames: int) -> None:
         self._n_frames = n_frames
         self._first: FrameRows | None = None
         self._last: Snapshot | None = None
+        self._decision: Decision | None = None
+        self._reason: Reason | None = None
         self._begin_s = self._end_s = self._told_s = 0.0
         self.ended = False
         self.on_end: Callable[[], None] = lambda: None
@@ -91,6 +98,8 @@ class _Story:
             case Snapshot():
                 self._last = result
                 self._tell(result)
+            case Decision():
+                self._decide(result)
             case SeriesEvent(event="end" | "abandoned"):
                 self.ended = result.event == "end"
                 self._end_s = time.monotonic()
@@ -109,6 +118,13 @@ class _Story:
             f"(weighted {summed.spottiness_weighted:.4f}), union {union.spottiness:.4f}"
         )
 
+    def _decide(self, decision: Decision) -> None:
+        """A decision is told when it says something new; the last one belongs into the closing words."""
+        self._decision = decision
+        if decision.reason_code not in {self._reason, "over"}:
+            self._reason = decision.reason_code
+            click.echo(f"> {decision.sentence}")
+
     def closing_lines(self, path: Path | None) -> list[str]:
         """What was measured, and where the file is."""
         first, last = self._first, self._last
@@ -122,5 +138,6 @@ class _Story:
             spottiness_line("summed image", last.accumulated.spottiness),
             spottiness_line("averaged image", last.accumulated.averaged),
             spottiness_line("union (never decides)", last.union),
+            *([] if self._decision is None else [f"> {self._decision.sentence}"]),
             f"result: {path}",
         ]
