@@ -5,7 +5,7 @@ from typing import Literal
 
 from ringwatch.config import GROWING_METRICS
 from ringwatch.messages import Estimate, Forecast, Metric
-from ringwatch.stop.evaluation import Evaluation, Measurement, variance_at
+from ringwatch.stop.evaluation import NORMAL_95, Evaluation, Measurement, variance_at
 from ringwatch.stop.forecast import Checkpoint, History, Outlook
 
 NEVER_FRAMES = 32
@@ -114,9 +114,11 @@ class Criterion:
         if estimate.bound is not None:  # the value itself is the limit; an upper bound of a growing metric says nothing
             is_safe = (estimate.bound == "lower") == (self.metric in GROWING_METRICS)
             return measurement.variance if is_safe else math.inf
-        if math.isinf(measurement.log_error):  # the interval contains zero: only its upper end tells something
-            return variance_at(self.metric, estimate.high) if estimate.high > 0 else 0.0
-        powers = 1 if self.metric in GROWING_METRICS else 2
+        growing = self.metric in GROWING_METRICS
+        if math.isinf(measurement.log_error):  # the interval contains zero: then it is even in the variance
+            upward = math.copysign(estimate.high**2, estimate.high) - measurement.variance
+            return math.inf if growing else measurement.variance + upward * self._deviations / NORMAL_95
+        powers = 1 if growing else 2
         return measurement.variance * math.exp(min(powers * self._deviations * measurement.log_error, 700.0))
 
     def _look_ahead(self, n_frames: int, measurement: Measurement) -> None:

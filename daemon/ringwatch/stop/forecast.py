@@ -103,9 +103,12 @@ def outlook(points: Sequence[Checkpoint], target: float) -> Outlook:
     photons = np.array([point.photons for point in points])
     tau, static = (part.ravel() for part in np.meshgrid(_times(frames[-1]), _STATIC, indexing="ij"))
     shapes = grain_share(frames, tau[:, np.newaxis], static[:, np.newaxis])
-    strength, chi_sq = _fit(shapes, values, photons, _precision(points))
+    strength, error, chi_sq = _fit(shapes, values, photons, _precision(points))
     photon_level = photons[-1] * frames[-1]
-    reached = _solve(target, strength, tau, static, photon_level, frames[-1])
+    slack = error * np.sqrt(np.maximum(chi_sq.min() + _ACCEPTED - chi_sq, 0.0))
+    reached, early, late = (
+        _solve(target, strength * np.exp(sign * slack), tau, static, photon_level, frames[-1]) for sign in (0, -1, 1)
+    )
     weight = np.exp(-(chi_sq - chi_sq.min()) / 2)
     weight /= weight.sum()
     near = chi_sq < chi_sq.min() + _ACCEPTED
@@ -114,8 +117,8 @@ def outlook(points: Sequence[Checkpoint], target: float) -> Outlook:
     middle = _weighted_median(reached, weight)
     return Outlook(
         frames=_finite(middle),
-        low=_finite(reached[near].min() / _WIDENED),
-        high=_finite(reached[near].max() * _WIDENED),
+        low=_finite(early[near].min() / _WIDENED),
+        high=_finite(late[near].max() * _WIDENED),
         p_never=float(weight[settles >= target].sum()),
         single=float(strength[best]),
         settles=float(_weighted_median(settles, weight)),
@@ -153,8 +156,11 @@ def _precision(points: Sequence[Checkpoint]) -> Floats:
     return np.asarray(np.linalg.inv(covariance))
 
 
-def _fit(shapes: Floats, values: Floats, photons: Floats, precision: Floats) -> tuple[Floats, Floats]:
-    """Strength E of each model (models,) and its chi squared; ``shapes`` are g(N), shape (models, checkpoints)."""
+def _fit(shapes: Floats, values: Floats, photons: Floats, precision: Floats) -> tuple[Floats, Floats, Floats]:
+    """Strength E of each model (models,), the standard error of its logarithm, and chi squared.
+
+    ``shapes`` are g(N), shape (models, checkpoints).
+    """
     logs = np.log(values)
     grains = np.maximum(values - photons, 0.05 * values)
     start = np.exp((np.log(grains) - np.log(shapes)).mean(axis=1))
@@ -164,10 +170,12 @@ def _fit(shapes: Floats, values: Floats, photons: Floats, precision: Floats) -> 
         slope = model / (model + photons)
         residual = logs - np.log(model + photons)
         weighted = slope @ precision
-        step = (weighted * residual).sum(axis=1) / np.maximum((weighted * slope).sum(axis=1), 1e-300)
+        information = np.maximum((weighted * slope).sum(axis=1), 1e-300)
+        step = (weighted * residual).sum(axis=1) / information
         log_strength = log_strength + np.clip(step, -1.0, 1.0)
     residual = logs - np.log(np.exp(log_strength)[:, np.newaxis] * shapes + photons)
-    return np.exp(log_strength), np.asarray(((residual @ precision) * residual).sum(axis=1))
+    chi_sq = ((residual @ precision) * residual).sum(axis=1)
+    return np.exp(log_strength), 1 / np.sqrt(information), np.asarray(chi_sq)
 
 
 def _solve(target: float, strength: Floats, tau: Floats, static: Floats, photons: float, frames: float) -> Floats:

@@ -1,8 +1,10 @@
 """The conditions of a measurement in, why it must not be stopped automatically out."""
 
+import numpy as np
+
 from ringwatch.config import StopConfig
-from ringwatch.messages import Reason
-from ringwatch.stop.evaluation import Conditions, Evaluation, Measurement
+from ringwatch.messages import Metric, Reason
+from ringwatch.stop.evaluation import Conditions, Evaluation, Measurement, variance_at
 
 MAX_LOST_SHARE = 0.01
 MAX_SATURATED_PIXELS = 10.0
@@ -37,9 +39,9 @@ def is_static(evaluation: Evaluation, config: StopConfig) -> bool:
     return too_few and repeating.low > 1 / config.min_independent_frames
 
 
-def thin_evidence(evaluation: Evaluation, measurement: Measurement, goal: float, config: StopConfig) -> Reason | None:
-    """Why a target that seems to be met may be a lucky dip; ``goal`` is the relative variance at the target."""
-    if measurement.left_out > goal:
+def thin_evidence(evaluation: Evaluation, metric: Metric, config: StopConfig) -> Reason | None:
+    """Why the target of a metric that seems to be met may be a lucky dip."""
+    if evaluation.measurements[metric].left_out > variance_at(metric, dict(config.criteria)[metric]):
         return "photons"
     statistics = evaluation.statistics
     independent, crystallites = statistics.independent_frames, statistics.crystallites
@@ -47,9 +49,19 @@ def thin_evidence(evaluation: Evaluation, measurement: Measurement, goal: float,
         return "few_independent"
     if crystallites is not None and crystallites.value < config.min_spots:
         return "few_spots"
-    return None
+    needs_rings = config.combine == "all" or metric == "ring_uncertainty"
+    return "rings_above" if needs_rings and _too_many_rings_above(evaluation, config) else None
+
+
+def _too_many_rings_above(evaluation: Evaluation, config: StopConfig) -> bool:
+    """Whether more rings than allowed are above the target, each by more than it is known."""
+    rings, target = evaluation.statistics.rings, dict(config.criteria).get("ring_uncertainty")
+    if rings is None or target is None:
+        return False
+    known = np.isfinite(rings.uncertainty_low)
+    return bool((rings.uncertainty_low[known] > target).sum() > (1 - config.rings_fraction) * known.sum())
 
 
 def is_photon_limited(measurement: Measurement) -> bool:
     """Whether most of what is left is photon noise: the rings are even, counts are missing."""
-    return measurement.photons > 0.5 * measurement.variance
+    return measurement.photons > 0.5 * max(measurement.variance, 0.0)

@@ -5,9 +5,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ringwatch.config import StopConfig
-from ringwatch.messages import Decision, Estimate, Forecast, Metric, RingTable, Score
+from ringwatch.config import GROWING_METRICS, StopConfig
+from ringwatch.messages import Decision, Forecast, RingTable, Score
 from ringwatch.stop.evaluation import Evaluation
+from ringwatch.stop.phrases import amount, clause, goal, moment, number, percent, rounded_down, time_left
 
 _UNSEEN = "Nothing was stopped: no stop action is configured."
 _REMEDY = "Oscillate or translate the sample, use a larger beam, defocus, or grind it"
@@ -31,47 +32,26 @@ def final_sentence(decision: Decision, score: Score) -> str:
     value = amount(decision.metric, score.value)
     final = amount(decision.metric, score.final_value)
     return (
-        f"The series went on to frame {decision.n_frames}. It would have stopped at {score.n_frames}: "
-        f"{value} then, {final} at the end (target {amount(decision.metric, decision.target)})."
+        f"The series went on to frame {decision.n_frames}. The rule would have stopped it at frame {score.n_frames}: "
+        f"{value} then, {final} at the end (target {goal(decision.metric, decision.target)})."
     )
-
-
-def amount(metric: Metric, value: float | None) -> str:
-    """A value of a metric as people say it: 3.4 %, 120 crystallites."""
-    if value is None or not math.isfinite(value):
-        return "unknown"
-    if metric == "spots":
-        return f"{value:.0f} crystallites a ring"
-    if metric == "counts":
-        return f"{value:.3g} counts a ring"
-    return percent(value)
-
-
-def percent(value: float) -> str:
-    """Two significant digits below 10 %, whole numbers above."""
-    percentage = 100 * value
-    if abs(percentage) >= 9.95:
-        return f"{percentage:.0f} %"
-    return f"{percentage:.1f} %" if abs(percentage) >= 0.995 else f"{percentage:.2g} %"
 
 
 def _reached(decision: Decision, evaluation: Evaluation, config: StopConfig, reached: Evaluation) -> str:
     return (
-        f"Good enough since frame {reached.n_frames} ({_seconds(reached.elapsed_s)}): "
-        f"{_state(decision, evaluation, config)} (target {amount(decision.metric, decision.target)}, "
-        f"{100 * config.confidence:.0f} % sure{_worst(evaluation.statistics.rings)}). {_lost(evaluation)} {_UNSEEN}"
+        f"Good enough since {moment(reached)}: "
+        f"{_state(decision, evaluation, config)} (target {goal(decision.metric, decision.target)}, "
+        f"{_sure(config)}{_worst(evaluation.statistics.rings)}). {_lost(evaluation)} {_UNSEEN}"
     )
 
 
 def _state(decision: Decision, evaluation: Evaluation, config: StopConfig) -> str:
     value = amount(decision.metric, decision.value)
-    rings = evaluation.statistics.rings
-    share = f"{100 * config.rings_fraction:.0f} % of the {0 if rings is None else len(rings.position)} rings"
     match decision.metric:
         case "ring_uncertainty":
-            return f"{share} are known to {value} or better"
+            return f"{_typical(evaluation)} known to {value}"
         case "spots" | "counts":
-            return f"{share} have {value} or more"
+            return f"{value.removesuffix(' a ring')} or more on {_share(evaluation, config)}"
         case "relative_error":
             return f"the standard error of the profile is {value}"
         case "excess":
@@ -80,13 +60,35 @@ def _state(decision: Decision, evaluation: Evaluation, config: StopConfig) -> st
             return f"the rings are even to {value}"
 
 
+def _share(evaluation: Evaluation, config: StopConfig) -> str:
+    n_rings = _n_rings(evaluation)
+    if n_rings == 1:
+        return "the ring"
+    return f"{f'{100 * config.rings_fraction:.0f} % of ' if config.rings_fraction < 1 else ''}the {n_rings} rings"
+
+
+def _typical(evaluation: Evaluation) -> str:
+    """Of the rings it is the median that decides."""
+    n_rings = _n_rings(evaluation)
+    return "the ring is" if n_rings == 1 else f"the {n_rings} rings are typically"
+
+
+def _sure(config: StopConfig) -> str:
+    return f"{100 * config.confidence:.4g} % sure"
+
+
+def _n_rings(evaluation: Evaluation) -> int:
+    rings = evaluation.statistics.rings
+    return 0 if rings is None else len(rings.position)
+
+
 def _worst(rings: RingTable | None) -> str:
     if rings is None or not np.isfinite(rings.uncertainty).any():
         return ""
     worst = int(np.nanargmax(rings.uncertainty))
     d = rings.d_spacing_A[worst]
     where = f"d = {d:.4g} Å" if math.isfinite(d) else f"at {rings.position[worst]:.4g}"
-    return f"; worst ring {where}"
+    return f"; worst ring {where}: {percent(rings.uncertainty[worst])}"
 
 
 def _lost(evaluation: Evaluation) -> str:
@@ -95,23 +97,17 @@ def _lost(evaluation: Evaluation) -> str:
 
 
 def _continue(decision: Decision, evaluation: Evaluation, config: StopConfig, _: Evaluation) -> str:
-    now = amount(decision.metric, decision.value)
-    return (
-        f"Keep measuring: {now} now, target {amount(decision.metric, decision.target)}{_remaining(decision.forecast)}."
-    )
+    return f"Keep measuring: {_values(decision)}{_remaining(decision, evaluation, config)}."
 
 
 def _confirming(decision: Decision, *_: object) -> str:
-    now = amount(decision.metric, decision.value)
-    return f"Target met: {now} now, target {amount(decision.metric, decision.target)}. The next evaluation confirms it."
+    return f"Target met: {_values(decision)}. The next evaluation must confirm it."
 
 
 def _too_early(decision: Decision, evaluation: Evaluation, config: StopConfig, _: Evaluation) -> str:
-    wanted = f"{config.min_frames} frames and {config.min_time_s:g} s"
-    now = f"{evaluation.n_frames} frames, {_seconds(evaluation.elapsed_s)}"
-    return (
-        f"Keep measuring: a decision needs at least {wanted}; so far {now}, {amount(decision.metric, decision.value)}."
-    )
+    is_timed = evaluation.elapsed_s is not None and config.min_time_s > 0
+    wanted = f"{config.min_frames} frames{f' and {config.min_time_s:g} s' if is_timed else ''}"
+    return f"Keep measuring: {_values(decision)}; this is {moment(evaluation)}, no decision before {wanted}."
 
 
 def _not_measurable(decision: Decision, evaluation: Evaluation, *_: object) -> str:
@@ -122,43 +118,63 @@ def _not_measurable(decision: Decision, evaluation: Evaluation, *_: object) -> s
 
 def _static(decision: Decision, evaluation: Evaluation, *_: object) -> str:
     independent = evaluation.statistics.independent_frames
-    worth = f"{evaluation.n_frames} frames count as {_count(independent)}"
+    worth = f"{evaluation.n_frames} frames count as {rounded_down(independent)}"
     return (
         f"Not stopping: the same grains light up in every frame ({worth}). Is the sample turning? "
         "More exposure will not help."
     )
 
 
-def _few_spots(decision: Decision, evaluation: Evaluation, config: StopConfig, _: Evaluation) -> str:
-    seen = _count(evaluation.statistics.crystallites)
+def _rings_above(decision: Decision, evaluation: Evaluation, config: StopConfig, _: Evaluation) -> str:
+    rings, target = evaluation.statistics.rings, dict(config.criteria).get("ring_uncertainty")
+    if rings is None or target is None:
+        return _confirming(decision)
+    above, known = int((rings.uncertainty_low > target).sum()), int(np.isfinite(rings.uncertainty_low).sum())
     return (
-        f"Not stopping: only {seen} crystallites seen on these rings ({config.min_spots:g} needed); "
-        "a lucky dip is likely."
+        f"Not stopping yet: {above} of {known} rings {'is' if above == 1 else 'are'} still clearly above "
+        f"{goal('ring_uncertainty', target)}{_worst(rings)}."
+    )
+
+
+def _few_spots(decision: Decision, evaluation: Evaluation, config: StopConfig, _: Evaluation) -> str:
+    crystallites = evaluation.statistics.crystallites
+    seen = "seen for certain" if crystallites is not None and crystallites.bound == "lower" else "seen"
+    return (
+        f"Not stopping: only {rounded_down(crystallites)} crystallites {seen} on these rings "
+        f"({config.min_spots:g} needed); a lucky dip is likely."
     )
 
 
 def _few_independent(decision: Decision, evaluation: Evaluation, config: StopConfig, _: Evaluation) -> str:
     return (
         f"Not stopping yet: the grains stay for several frames, {evaluation.n_frames} frames count as "
-        f"{_count(evaluation.statistics.independent_frames)} ({config.min_independent_frames:g} needed)."
+        f"{rounded_down(evaluation.statistics.independent_frames)} ({config.min_independent_frames:g} needed)."
     )
 
 
 def _photons(decision: Decision, evaluation: Evaluation, *_: object) -> str:
-    measurement = evaluation.measurements[decision.metric]
-    share = f"photon noise {_number(math.sqrt(measurement.photons))} of {percent(math.sqrt(measurement.variance))}"
+    measurement, n_frames = evaluation.measurements[decision.metric], evaluation.n_frames
+    photons = measurement.photons + measurement.left_out
+    total = max(measurement.variance + measurement.left_out, photons)
+    more = _more(decision.forecast, evaluation)
+    if measurement.left_out > 0:  # the forecast is that of the metric, which does without it
+        left = (measurement.left_out / decision.target**2 - 1) * n_frames
+        more = time_left(left, left, left, evaluation.frames_per_s)
     return (
-        f"Not stopping: the rings are even, counts are missing ({share})."
-        f"{_about(decision.forecast, ' About {} more at this flux.')}"
+        f"Not stopping: the rings are even, counts are missing "
+        f"(photon noise {number(math.sqrt(photons))} of {percent(math.sqrt(total))})."
+        f"{f' About {more} at this flux.' if more else ''}"
     )
 
 
 def _never(decision: Decision, *_: object) -> str:
-    target, now = amount(decision.metric, decision.target), amount(decision.metric, decision.value)
+    target, now = goal(decision.metric, decision.target), amount(decision.metric, decision.value)
+    if decision.metric in GROWING_METRICS:
+        target = amount(decision.metric, decision.target)
     settles = decision.forecast.settles_at if decision.forecast else None
     end, accept = "", now
     if settles is not None:
-        end = f": settles at {percent(settles.value)} ({_number(settles.low)}-{_number(settles.high)})"
+        end = f": settles at {percent(settles.value)} ({number(settles.low)}-{number(settles.high)})"
         accept = percent(settles.value)
     return f"Will not reach {target}{end}. {_NEVER_BECAUSE[_limit(decision)]}; or accept {accept} and go on."
 
@@ -177,15 +193,19 @@ def _limit(decision: Decision) -> str:
 
 
 def _max_frames(decision: Decision, evaluation: Evaluation, config: StopConfig, _: Evaluation) -> str:
-    return f"Frame {evaluation.n_frames} reached the limit of {config.max_frames}: {_left(decision)} {_UNSEEN}"
+    return f"The limit of {config.max_frames} frames is reached at {moment(evaluation)}: {_left(decision)} {_UNSEEN}"
 
 
 def _max_time(decision: Decision, evaluation: Evaluation, config: StopConfig, _: Evaluation) -> str:
-    return f"{_seconds(evaluation.elapsed_s)} reached the limit of {config.max_time_s:g} s: {_left(decision)} {_UNSEEN}"
+    return f"The limit of {config.max_time_s:g} s is reached at {moment(evaluation)}: {_left(decision)} {_UNSEEN}"
 
 
 def _left(decision: Decision) -> str:
-    return f"{amount(decision.metric, decision.value)}, target {amount(decision.metric, decision.target)}."
+    return "nothing could be measured." if decision.value is None else f"{_values(decision)}."
+
+
+def _values(decision: Decision) -> str:
+    return f"{amount(decision.metric, decision.value)} now, target {goal(decision.metric, decision.target)}"
 
 
 def _over(decision: Decision, evaluation: Evaluation, *_: object) -> str:
@@ -204,37 +224,32 @@ def _trend(evaluation: Evaluation) -> str:
     return f"Rings vary smoothly with azimuth by {percent(trend)} {cause}. Not counted as grains."
 
 
-def _remaining(forecast: Forecast | None) -> str:
-    if forecast is None:
+def _remaining(decision: Decision, evaluation: Evaluation, config: StopConfig) -> str:
+    if _is_met(decision):
+        return f", but not {_sure(config)} yet"
+    if decision.forecast is not None and decision.forecast.frames is None:
+        return "; the end is not in sight yet"
+    more = _more(decision.forecast, evaluation)
+    return f"; about {more}" if more else ""
+
+
+def _is_met(decision: Decision) -> bool:
+    if decision.value is None:
+        return False
+    if decision.metric in GROWING_METRICS:
+        return decision.value >= decision.target
+    return decision.value <= decision.target
+
+
+def _more(forecast: Forecast | None, evaluation: Evaluation) -> str:
+    """What is left until the target is expected, with its interval; empty where nothing is, or it is not known."""
+    if forecast is None or forecast.frames is None or forecast.frames <= evaluation.n_frames:
         return ""
-    if forecast.frames is None:
-        return "; not within sight"
-    return _about(forecast, "; about {} more")
-
-
-def _about(forecast: Forecast | None, text: str) -> str:
-    """The time that is left with its interval, in frames where nothing is known about time."""
-    if forecast is None or forecast.seconds is None:
-        return ""
-    limits = (forecast.seconds_low, forecast.seconds_high)
-    span = "-".join("?" if limit is None else f"{limit:.0f}" for limit in limits)
-    return text.format(f"{forecast.seconds:.0f} s ({span} s)")
-
-
-def _count(estimate: Estimate | None) -> str:
-    if estimate is None:
-        return "unknown"
-    return f"{estimate.value:.0f}" if estimate.value >= 9.5 else f"{estimate.value:.2g}"
-
-
-def _number(value: float) -> str:
-    return percent(value).removesuffix(" %")
-
-
-def _seconds(value: float | None) -> str:
-    if value is None:
-        return "recorded"
-    return f"{value:.1f} s" if value < 99.5 else f"{value:.0f} s"
+    frames, low, high = (
+        None if limit is None else max(limit - evaluation.n_frames, 0.0)
+        for limit in (forecast.frames, forecast.low, forecast.high)
+    )
+    return time_left(frames or 0.0, low, high, evaluation.frames_per_s)
 
 
 _TELLERS: dict[str, Callable[[Decision, Evaluation, StopConfig, Evaluation], str]] = {
@@ -246,6 +261,7 @@ _TELLERS: dict[str, Callable[[Decision, Evaluation, StopConfig, Evaluation], str
     "max_time": _max_time,
     "static": _static,
     "few_spots": _few_spots,
+    "rings_above": _rings_above,
     "few_independent": _few_independent,
     "photons": _photons,
     "never": _never,
@@ -257,6 +273,6 @@ _TELLERS: dict[str, Callable[[Decision, Evaluation, StopConfig, Evaluation], str
     "saturation": _guard(
         lambda evaluation: f"{evaluation.conditions.saturated_pixels:.0f} pixels a frame are saturated"
     ),
-    "energy": _guard(lambda evaluation: evaluation.conditions.mismatch),
+    "energy": _guard(lambda evaluation: clause(evaluation.conditions.mismatch)),
     "drift": _guard(lambda evaluation: f"pattern is changing since frame {evaluation.conditions.drift_since}"),
 }
