@@ -34,6 +34,24 @@ SNAPSHOT = {
     **dict.fromkeys(("late", "foreign", "duplicate", "malformed", "skipped", "excluded"), 0),
     "missing": 9,
 }
+DECISION = {
+    "type": "decision",
+    "series": 17,
+    "n_frames": 412,
+    "metric": "spottiness_rings",
+    "value": 0.034,
+    "low": 0.031,
+    "high": 0.0372,
+    "target": 0.02,
+    "action": "continue",
+    "reason_code": "above_target",
+    "sentence": "Keep measuring: 3.4 % now, target 2.0 %.",
+    "forecast": {
+        "frames": 1190.4, "low": 1001.0, "high": None, "seconds": 18.2, "seconds_low": 11.0, "seconds_high": None,
+        "p_never": 0.012,
+    },
+}  # fmt: skip
+REACHED = DECISION | {"value": 0.0176, "reason_code": "reached", "sentence": "Good enough since frame 2312."}
 STATUS = {"type": "status", "state": "measuring", "reason": "", "fps": 198.6, "lag_s": 0.04, "backlog_bytes": 2_000_000}
 
 
@@ -48,6 +66,35 @@ def test_lines_say_what_happened():
     assert watch.plain_line(STATUS) == ""
     assert watch.plain_line(STATUS | {"state": "error", "reason": "no device"}) == "error no device"
     assert watch.plain_line(FRAMES) == ""
+
+
+def test_a_decision_is_a_line_with_word_sentence_metric_target_and_forecast():
+    assert watch.plain_line(DECISION) == (
+        "series 17 frame 412: Keep measuring: 3.4 % now, target 2.0 %. [spottiness_rings 3.4 % (3.1 % to 3.7 %), "
+        "target 2 %; expected at frame 1190 (1001 to ?), in 18 s (11 to ? s)]"
+    )
+    assert watch.plain_line(REACHED | {"forecast": None}) == (
+        "series 17 frame 412: GOOD ENOUGH. Good enough since frame 2312. "
+        "[spottiness_rings 1.8 % (3.1 % to 3.7 %), target 2 %]"
+    )
+
+
+@pytest.mark.parametrize(
+    ("forecast", "said"),
+    [
+        ({"frames": None}, "; not within sight (1% never)"),
+        ({"frames": 400.0}, ""),
+        ({"seconds": None}, "; expected at frame 1190 (1001 to ?)"),
+    ],
+)
+def test_a_forecast_says_what_is_known_of_the_future_only(forecast, said):
+    decision = DECISION | {"forecast": DECISION["forecast"] | forecast}
+    assert watch.decision_numbers(decision).endswith(f"target 2 %{said}")
+
+
+def test_what_is_not_known_yet_is_said_to_be_unknown():
+    unknown = DECISION | {"value": None, "low": None, "high": None, "forecast": None}
+    assert watch.decision_numbers(unknown) == "spottiness_rings unknown, target 2 %"
 
 
 def test_names_from_the_detector_cannot_steer_the_terminal():
@@ -102,13 +149,28 @@ def test_the_table_shows_the_newest_of_everything():
     assert "nothing from" not in shown
 
 
+def test_the_table_shows_what_was_decided():
+    dashboard = watch.Dashboard("tcp://x")
+    for message in (SERIES, STATUS, DECISION):
+        dashboard.take(message)
+    shown = drawn(dashboard)
+    assert "MEASURING" in shown
+    assert "Keep measuring: 3.4 % now, target 2.0 %." in shown
+    assert "expected at frame 1190" in shown
+    dashboard.take(REACHED)
+    assert "GOOD ENOUGH" in drawn(dashboard)
+    dashboard.take(STATUS | {"state": "error", "reason": "no device"})
+    assert "ERROR" in drawn(dashboard), "trouble of the daemon is told first"
+
+
 def test_a_new_series_clears_the_numbers():
     dashboard = watch.Dashboard("tcp://x")
-    for message in (SERIES, FRAMES, SNAPSHOT, SERIES | {"series": 18, "unique_id": "s18"}):
+    for message in (SERIES, FRAMES, SNAPSHOT, REACHED, SERIES | {"series": 18, "unique_id": "s18"}):
         dashboard.take(message)
     shown = drawn(dashboard)
     assert "no frame yet" in shown
     assert "0.0340" not in shown
+    assert "enough" not in shown.lower()
     assert "▁" not in shown
 
 
@@ -120,10 +182,13 @@ def test_silence_is_said(monkeypatch):
     assert "nothing from tcp://host:5560 for 7 s" in drawn(dashboard)
 
 
+TOPICS = ("series", "frames", "snapshot", "decision", "status")
+
+
 @pytest.fixture
 def daemon():
-    """Publishes the four messages to whoever subscribes, after each subscription."""
-    messages = [wire.encode({"schema": 1, **message}) for message in (SERIES, FRAMES, SNAPSHOT, STATUS)]
+    """Publishes the five messages to whoever subscribes, after each subscription."""
+    messages = [wire.encode({"schema": 1, **message}) for message in (SERIES, FRAMES, SNAPSHOT, DECISION, STATUS)]
     stop = threading.Event()
     with zmq.Context() as context, context.socket(zmq.XPUB) as socket:
         socket.linger = 0
@@ -132,7 +197,7 @@ def daemon():
         def serve():
             while not stop.is_set():
                 if socket.poll(20) and socket.recv()[:1] == b"\1":
-                    for name, body in zip(("series", "frames", "snapshot", "status"), messages, strict=True):
+                    for name, body in zip(TOPICS, messages, strict=True):
                         socket.send_multipart([name.encode(), body])
 
         thread = threading.Thread(target=serve)
@@ -158,15 +223,17 @@ def interrupted(process):
 @pytest.mark.parametrize("as_json", [True, False])
 def test_in_a_pipe_it_writes_lines_until_interrupted(daemon, as_json):
     process = start(daemon, as_json, subprocess.PIPE)
-    lines = [process.stdout.readline().decode() for _ in range(4 if as_json else 2)]
+    lines = [process.stdout.readline().decode() for _ in range(5 if as_json else 3)]
     assert interrupted(process) == 0
     if as_json:
         messages = [json.loads(line) for line in lines]
-        assert [message["type"] for message in messages] == ["series", "frames", "snapshot", "status"]
+        assert tuple(message["type"] for message in messages) == TOPICS
         assert messages[1]["spottiness_rings"] == [0.1, 0.2, None]
+        assert messages[3] == {"schema": 1, **DECISION}
     else:
         assert lines[0] == "series 17 (LaB6): start\n"
         assert lines[1].startswith("series 17 frame 412: summed image 0.0340")
+        assert lines[2].startswith("series 17 frame 412: Keep measuring: 3.4 % now")
 
 
 def test_on_a_terminal_it_draws_a_live_table(daemon):

@@ -11,7 +11,7 @@ from ringwatch.messages import Decision, Reason, SeriesEvent, Snapshot, Status
 
 Word = Literal["WAITING", "MEASURING", "DONE", "GOOD ENOUGH", "NOT MOVING", "WILL NOT REACH", "CHECK SETUP"]
 
-_DECIDED: Mapping[Reason, Word] = {
+DECIDED_WORDS: Mapping[Reason, Word] = {
     "reached": "GOOD ENOUGH",
     "static": "NOT MOVING",
     "never": "WILL NOT REACH",
@@ -22,6 +22,7 @@ _DECIDED: Mapping[Reason, Word] = {
     "saturation": "CHECK SETUP",
     "drift": "CHECK SETUP",
 }
+"""What a decision makes of the word; of other reasons nothing."""
 
 _ENDS = {
     "timeout": " No end message came: it was closed after silence.",
@@ -45,7 +46,7 @@ def verdict(
     plain = word(event, status)
     if decision is None or event is None or fault(event, status):
         return plain, sentence(event, status, snapshot, numbers)
-    said = _DECIDED.get(decision.reason_code, plain)
+    said = DECIDED_WORDS.get(decision.reason_code, plain)
     if said == "DONE" and decision.reason_code != "over":
         return plain, sentence(event, status, snapshot, numbers)
     return said, decision.sentence

@@ -1,13 +1,22 @@
-"""A configuration tried out without a detector: device, geometry, mask, quantisation, kernels."""
+"""A configuration tried out without a detector: device, geometry, mask, quantisation, kernels, rings, stop rule."""
 
 from collections.abc import Iterator
 
-from ringwatch.config import Config
+import numpy as np
+from numpy.typing import NDArray
+
+from ringwatch.config import GROWING_METRICS, Config, RingsConfig, StopConfig
+from ringwatch.messages import Metric
 from ringwatch.reduction.geometry import GeometrySource
 from ringwatch.service.masks import read_mask
+from ringwatch.service.settings import d_spacings_A
+from ringwatch.stop.phrases import goal
 from ringwatch_gpu import devices
 from ringwatch_gpu.batch import compile_kernels
 from ringwatch_gpu.errors import ShapeUnknown
+from ringwatch_gpu.geometry import Geometry
+from ringwatch_gpu.ring_positions import RadialAxis
+from ringwatch_gpu.spottiness import MIN_AZIMUTH
 
 LARGEST_NORM_ERROR = 2e-8
 
@@ -19,19 +28,53 @@ def check(config: Config) -> Iterator[str]:
     ------
     NoDevice, KernelBuildError, GeometryError
     """
+    spacings = d_spacings_A(config.rings)
     device = devices.choose(config.device.platform, config.device.type)
     yield f"device      {device.name.strip()} ({device.platform.name.strip()})"
     try:
-        geometry = GeometrySource(config.geometry, read_mask).base()
+        geometry: Geometry | None = GeometrySource(config.geometry, read_mask).base()
     except ShapeUnknown:
         yield f"geometry    {config.geometry.poni}: readable; the shape will come from the first frame"
-        return
+        geometry = None
+    if geometry is not None:
+        yield from _geometry_lines(geometry)
+        compile_kernels(geometry, device)
+        yield "kernels     compiled for 8, 16 and 32-bit pixels"
+    yield f"rings       {_rings(config.rings, spacings, geometry)}"
+    yield f"stop        {_stop(config.stop)}"
+    yield f"stream      {config.stream.endpoint} (not connected: a second receiver would take every second frame)"
+
+
+def _geometry_lines(geometry: Geometry) -> Iterator[str]:
     energy = f", {geometry.energy_eV / 1e3:.3f} keV" if geometry.energy_eV else ""
     yield f"geometry    {geometry.source}: {geometry.shape[0]} x {geometry.shape[1]} pixels{energy}"
     yield f"bins        {geometry.bins} from {geometry.edges[0]:.4g} to {geometry.edges[-1]:.4g} {geometry.unit}"
     yield f"mask        {geometry.mask.mean():.1%} of the pixels are ignored (detector's own and the file's)"
     kept = "kept" if geometry.norm_error <= LARGEST_NORM_ERROR else "EXCEEDED"
     yield f"norm        quantised to {geometry.norm_error:.1e} relative (limit {LARGEST_NORM_ERROR:g}: {kept})"
-    compile_kernels(geometry, device)
-    yield "kernels     compiled for 8, 16 and 32-bit pixels"
-    yield f"stream      {config.stream.endpoint} (not connected: a second receiver would take every second frame)"
+
+
+def _rings(rings: RingsConfig, spacings: NDArray[np.float64] | None, geometry: Geometry | None) -> str:
+    """Where the rings come from, and how many of them the detector sees."""
+    if spacings is None:
+        return "found in the profile of the summed image"
+    source = "given d-spacings" if rings.calibrant is None else rings.calibrant
+    if geometry is None:
+        return f"{source}: {spacings.size}; how many fall on the detector depends on its shape"
+    position, edges = RadialAxis.of(geometry).position(spacings), geometry.edges
+    bins = np.searchsorted(edges, position[(position >= edges[0]) & (position < edges[-1])], side="right") - 1
+    usable = np.count_nonzero(geometry.azimuth_fraction[bins] >= MIN_AZIMUTH)
+    count = f"{bins.size or 'NONE'} of {spacings.size} fall on the detector"
+    return f"{source}: {count}, {usable or 'NONE'} with at least {MIN_AZIMUTH:.0%} of the azimuth, as is needed"
+
+
+def _stop(stop: StopConfig | None) -> str:
+    """What is compared with what, and what happens then."""
+    if stop is None:
+        return "no section [stop]: nothing is decided, only observed"
+    criteria = f" {'and' if stop.combine == 'all' else 'or'} ".join(_criterion(*one) for one in stop.criteria)
+    return f"when {criteria}, {100 * stop.confidence:.0f} % sure: nothing is stopped, it is only said"
+
+
+def _criterion(metric: Metric, target: float) -> str:
+    return f"{metric} is {'at least' if metric in GROWING_METRICS else 'at most'} {goal(metric, target)}"

@@ -12,6 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ringwatch.client import subscribe
+from ringwatch.publish.sentence import DECIDED_WORDS
+from ringwatch.stop.phrases import amount, goal
 from ringwatch.wire import to_json
 
 Message = Mapping[str, Any]
@@ -22,7 +24,7 @@ _QUIET_S = 5.0
 """The status comes every 2 s: after this the daemon is away or stuck."""
 _MEASURES = ("spottiness", "spottiness_weighted", "spottiness_rings")
 _FATES = ("late", "foreign", "duplicate", "malformed", "skipped", "excluded", "missing")
-_LINE_TOPICS = ("series", "snapshot", "status")
+_LINE_TOPICS = ("series", "snapshot", "decision", "status")
 
 
 def watch(endpoint: str, as_json: bool, out: TextIO) -> None:
@@ -53,9 +55,21 @@ def plain_line(message: Message) -> str:
         return printable(said).rstrip()
     if message["type"] == "snapshot":
         return f"series {message['series']} frame {message['n_frames']}: {_numbers_text(message)}{_losses(message)}"
+    if message["type"] == "decision":
+        word = f"{_word(message, '')}. ".lstrip(". ")
+        said = f"{word}{message['sentence']} [{decision_numbers(message)}]"
+        return printable(f"series {message['series']} frame {message['n_frames']}: {said}")
     if message["type"] == "status" and message["state"] != "measuring":
         return printable(f"{message['state']} {message['reason']}").rstrip()
     return ""
+
+
+def decision_numbers(decision: Message) -> str:
+    """The metric with its 90 % interval, its target, and where the target is expected."""
+    metric = decision["metric"]
+    value, low, high = (amount(metric, decision[name]) for name in ("value", "low", "high"))
+    interval = "" if decision["low"] is None else f" ({low} to {high})"
+    return f"{metric} {value}{interval}, target {goal(metric, decision['target'])}{_forecast_text(decision)}"
 
 
 def printable(text: str) -> str:
@@ -88,23 +102,30 @@ class Dashboard:
         self._heard_s = time.monotonic()
         if message["type"] == "series" and message["unique_id"] != self._newest.get("series", {}).get("unique_id"):
             self._newest.pop("snapshot", None)
+            self._newest.pop("decision", None)
             self._spottiness = []
         if message["type"] == "frames":
             self._spottiness = [*self._spottiness, *message["spottiness"].tolist()][-_SPARKLINE_FRAMES:]
         self._newest[message["type"]] = message
 
     def __rich__(self) -> Group:
-        return Group(self._head(), self._table(), self._foot())
+        return Group(self._head(), *self._decided(), self._table(), self._foot())
 
     def _head(self) -> Text:
         series, status = self._newest.get("series"), self._newest.get("status", {})
-        text = Text(str(status.get("state", "waiting")).upper(), style="bold")
+        text = Text(_word(self._newest.get("decision"), str(status.get("state", "waiting"))), style="bold")
         if series is not None:
             text.append(f"  sample {printable(series['sample'])}  series {series['series']}  {_progress(self._newest)}")
         silent_s = time.monotonic() - self._heard_s
         if silent_s > _QUIET_S:
             text.append(f"  nothing from {self._endpoint} for {silent_s:.0f} s", style="bold red")
         return text
+
+    def _decided(self) -> list[Text]:
+        decision = self._newest.get("decision")
+        if decision is None:
+            return []
+        return [Text(printable(decision["sentence"])), Text(printable(decision_numbers(decision)), style="dim")]
 
     def _table(self) -> Table:
         table = Table(box=None, pad_edge=False)
@@ -130,7 +151,7 @@ class Dashboard:
 def _show_table(endpoint: str, out: TextIO) -> None:
     dashboard = Dashboard(endpoint)
     with Live(dashboard, console=Console(file=out), refresh_per_second=4):
-        for message in subscribe(endpoint, ("series", "frames", "snapshot", "status")):
+        for message in subscribe(endpoint, ("series", "frames", "snapshot", "decision", "status")):
             dashboard.take(message)
 
 
@@ -138,6 +159,33 @@ def _write_lines(lines: Iterable[str], out: TextIO) -> None:
     for line in lines:
         out.write(line + "\n")
         out.flush()
+
+
+def _word(decision: Message | None, state: str) -> str:
+    """The decision's word, unless it has none or the daemon is in trouble."""
+    if decision is None or state == "error":
+        return state.upper()
+    return DECIDED_WORDS.get(decision["reason_code"], state.upper())
+
+
+def _forecast_text(decision: Message) -> str:
+    """Where the target is expected; empty where that is not known, or over."""
+    forecast = decision["forecast"]
+    if forecast is None:
+        return ""
+    if forecast["frames"] is None:
+        return f"; not within sight ({forecast['p_never']:.0%} never)"
+    if forecast["frames"] <= decision["n_frames"]:
+        return ""
+    text = f"; expected at frame {_span(forecast, '', 'frames', 'low', 'high')}"
+    if forecast["seconds"] is not None:
+        text += f", in {_span(forecast, ' s', 'seconds', 'seconds_low', 'seconds_high')}"
+    return text
+
+
+def _span(forecast: Message, unit: str, *names: str) -> str:
+    value, low, high = ("?" if forecast[name] is None else f"{forecast[name]:.0f}" for name in names)
+    return f"{value}{unit} ({low} to {high}{unit})"
 
 
 def _progress(newest: Mapping[str, Message]) -> str:

@@ -1,0 +1,92 @@
+"""A configuration tried out: what is told of rings and stop rule, and how a wrong calibrant ends."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from ringwatch.__main__ import EXIT_CONFIG, main
+from ringwatch.stream.powder import TRUTH
+
+POWDER = replace(TRUTH, shape=(200, 220), poni1_m=100 * 75e-6, poni2_m=110 * 75e-6)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "powder.poni").write_text(POWDER.poni())
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def ringwatch(command: str, sections: str, *arguments: str) -> Result:
+    """A command with a configuration of the given sections."""
+    header = '[stream]\nendpoint = "tcp://127.0.0.1:1"\n[geometry]\nponi = "powder.poni"\n'
+    Path("config.toml").write_text(header + sections)
+    config = ["--config", "config.toml"] if arguments else ["config.toml"]
+    return CliRunner().invoke(main, [command, *arguments, *config])
+
+
+def told(what: str, result: Result) -> str:
+    assert result.exit_code == 0, result.output
+    return next(line.removeprefix(what).strip() for line in result.output.splitlines() if line.startswith(what))
+
+
+def test_without_sections_rings_are_found_and_nothing_is_decided(folder: Path) -> None:
+    result = ringwatch("check", "")
+    assert told("rings", result) == "found in the profile of the summed image"
+    assert told("stop", result) == "no section [stop]: nothing is decided, only observed"
+
+
+def test_the_rings_of_a_calibrant_that_the_detector_sees_are_counted(folder: Path) -> None:
+    # 0.3055 Angstrom at 0.1 m: the corners, 11.15 mm away, see d down to 2.75 Angstrom, the edges, 7.5 mm, 4.08
+    Path("mine.D").write_text("5.0\n3.1357\n2.8000\n2.7000\n1.9202\n")
+    mine = told("rings", ringwatch("check", '[rings]\ncalibrant = "mine.D"\n'))
+    assert mine.endswith("mine.D: 3 of 5 fall on the detector, 1 with at least 50% of the azimuth, as is needed")
+    assert told("rings", ringwatch("check", '[rings]\ncalibrant = "Si"\n')).startswith("Si: 1 of ")
+
+
+def test_rings_that_all_miss_the_detector_are_told_loudly(folder: Path) -> None:
+    result = ringwatch("check", "[rings]\nd_spacings_A = [1.0, 0.5]\n")
+    assert told("rings", result).startswith("given d-spacings: NONE of 2 fall on the detector, NONE with")
+
+
+def test_rings_wait_for_a_shape_that_only_the_frames_know(folder: Path) -> None:
+    Path("powder.poni").write_text(POWDER.poni().replace('"max_shape": [200, 220]', '"max_shape": null'))
+    result = ringwatch("check", "[rings]\nd_spacings_A = [3.1]\n[stop]\nmetric = 'counts'\ntarget = 1000\n")
+    assert told("rings", result) == "given d-spacings: 1; how many fall on the detector depends on its shape"
+    assert "counts is at least 1000," in told("stop", result)
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ("metric = 'excess'\ntarget = 0.02", "when excess is at most 2 %, 95 % sure: nothing is stopped"),
+        (
+            "metric = ['ring_uncertainty', 'spots']\ntarget = [0.02, 60]\ncombine = 'any'\nconfidence = 0.9",
+            "when ring_uncertainty is at most 2 % or spots is at least 60, 90 % sure",
+        ),
+        ("metric = ['excess', 'spots']\ntarget = [0.02, 60]", "excess is at most 2 % and spots is at least 60"),
+    ],
+)
+def test_the_rule_is_told_with_its_targets_and_what_happens_then(folder: Path, section: str, said: str) -> None:
+    assert said in told("stop", ringwatch("check", f"[stop]\n{section}\n"))
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"), [("check", ()), ("run", ()), ("reduce", ("absent.h5", "-o", "o.h5"))]
+)
+def test_an_unknown_calibrant_ends_before_anything_is_opened(
+    folder: Path, command: str, arguments: tuple[str, ...]
+) -> None:
+    result = ringwatch(command, '[rings]\ncalibrant = "CeO3"\n', *arguments)
+    assert result.exit_code == EXIT_CONFIG
+    assert result.output == "ringwatch: 'CeO3' is neither a calibrant nor a file; similar: CeO2, Cr2O3, CuO, CrOx\n"
+    assert not Path("o.h5").exists()
+
+
+@pytest.mark.parametrize("command", ["check", "run"])
+def test_rings_that_cannot_be_placed_end_before_the_detector_is_connected(folder: Path, command: str) -> None:
+    result = ringwatch(command, 'unit = "r_mm"\n[rings]\nd_spacings_A = [3.1]\n')
+    assert result.exit_code == EXIT_CONFIG
+    assert result.output.endswith("cannot be placed by their d-spacings on an axis in r_mm: use 2th_deg or q_A^-1\n")
