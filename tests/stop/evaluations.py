@@ -3,15 +3,16 @@
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ringwatch.config import StopConfig
-from ringwatch.messages import Decision, Estimate, Metric, Origin, RingTable, Statistics
+from ringwatch.messages import Decision, Estimate, Forecast, Metric, Origin, Reason, RingTable, Statistics
 from ringwatch.stop.evaluation import NORMAL_95, Conditions, Evaluation, Measurement, variance_at
 from ringwatch.stop.rule import StopRule
+from ringwatch.stop.sentences import sentence
 
 ORIGIN = Origin(17, "s17", "silicon", 1, "d1ce57")
 TIME_NS = 1_700_000_000_000_000_000
@@ -129,6 +130,40 @@ class Series:
         return [self.at(value, **changes).reason_code for value in values]
 
 
-def without(measurement: Measurement, **changes: Any) -> Measurement:
-    """The same measurement, changed."""
-    return replace(measurement, **changes)
+T = TypeVar("T", Measurement, Forecast, RingTable)
+
+
+def changed(given: T, **changes: Any) -> T:
+    """The same, changed."""
+    return replace(given, **changes)
+
+
+NO_FORECAST = Forecast(None, None, None, None, None, None, 0.0, None, None)
+FIRST = 232
+"""Frame since which it is good enough, in sentences."""
+
+
+def decided(
+    reason: Reason,
+    metric: Metric = "spottiness_rings",
+    value: float | None = 0.034,
+    target: float = 0.02,
+    forecast: Forecast | None = None,
+    **changes: Any,
+) -> Decision:
+    """A decision after 412 frames, and what is said about it."""
+    known = {} if value is None else {metric: changes.pop("measurement", None) or _measured(metric, value, changes)}
+    reached = changes.pop("reached", evaluation(FIRST, {}))
+    latest = evaluation(412, known, **changes)
+    limits = (
+        {"min_frames": 500, "min_time_s": 30.0} if reason == "too_early" else {"max_frames": 400, "max_time_s": 20.0}
+    )
+    settings = config(metric=metric, target=target, **limits)
+    decision = Decision(
+        ORIGIN, TIME_NS, 412, metric, value, value, value, target, "continue", False, reason, "", forecast, None
+    )  # fmt: skip
+    return replace(decision, sentence=sentence(decision, latest, settings, reached))
+
+
+def _measured(metric: Metric, value: float, changes: dict[str, Any]) -> Measurement:
+    return measured(metric, abs(value), **changes.pop("parts", {}))

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from evaluations import Series, config, estimate, evaluation, measured, rings, without
+from evaluations import Series, changed, config, estimate, evaluation, measured, rings
 
 from ringwatch.messages import Estimate, Metric, Reason
 from ringwatch.stop.evaluation import Conditions
@@ -104,12 +104,12 @@ def test_the_lower_limit_of_a_growing_metric_must_meet_the_target() -> None:
 
 @pytest.mark.parametrize(("spots", "met"), [(49.0, False), (51.0, True)])
 def test_at_least_so_many_is_enough_if_that_is_enough(spots: float, met: bool) -> None:
-    bound = without(measured("spots", spots), estimate=Estimate(spots, spots, spots, "lower"))
+    bound = changed(measured("spots", spots), estimate=Estimate(spots, spots, spots, "lower"))
     assert Series(metric="spots", target=50.0).see({"spots": bound}).armed == met
 
 
 def test_a_count_that_may_be_nothing_meets_no_target() -> None:
-    unsure = without(measured("counts", 300.0), estimate=Estimate(300.0, 0.0, 1200.0), replicates=None)
+    unsure = changed(measured("counts", 300.0), estimate=Estimate(300.0, 0.0, 1200.0), replicates=None)
     assert not Series(metric="counts", target=100.0).see({"counts": unsure}).armed
 
 
@@ -118,13 +118,13 @@ def test_a_count_that_may_be_nothing_meets_no_target() -> None:
     [(0.95, 0.0199, False), (0.95, 0.0201, True), (0.99, 0.0201, False), (0.6, 0.0199, True)],
 )
 def test_where_the_interval_holds_zero_its_upper_end_decides(confidence: float, target: float, met: bool) -> None:
-    excess = without(measured("excess", 0.005), estimate=Estimate(0.005, -0.01, 0.02))
+    excess = changed(measured("excess", 0.005), estimate=Estimate(0.005, -0.01, 0.02))
     series = Series(metric="excess", target=target, confidence=confidence)
     assert series.see({"excess": excess}).armed == met
 
 
 def test_less_scatter_than_photons_make_is_an_excess_below_any_target() -> None:
-    excess = without(measured("excess", 0.01), estimate=Estimate(-0.01, -0.02, -0.005), variance=-1e-4)
+    excess = changed(measured("excess", 0.01), estimate=Estimate(-0.01, -0.02, -0.005), variance=-1e-4)
     series = Series(metric="excess")
     assert [series.see({"excess": excess}).reason_code for _ in range(2)] == ["confirming", "reached"]
 
@@ -286,7 +286,7 @@ def test_rings_that_only_lack_counts_are_told_apart() -> None:
 
 
 def test_an_excess_is_not_enough_while_photons_alone_are_above_its_target() -> None:
-    noisy, clear = (without(measured("excess", 0.01), left_out=photons) for photons in (5e-4, 3e-4))
+    noisy, clear = (changed(measured("excess", 0.01), left_out=photons) for photons in (5e-4, 3e-4))
     for excess, reason in ((noisy, "photons"), (clear, "reached")):
         series = Series(metric="excess")
         assert [series.see({"excess": excess}).reason_code for _ in range(2)] == ["confirming", reason]
@@ -295,7 +295,7 @@ def test_an_excess_is_not_enough_while_photons_alone_are_above_its_target() -> N
 def test_photons_that_an_excess_leaves_out_are_no_part_of_it() -> None:
     series = Series(metric="excess")
     for n in (16, 23, 32, 45):
-        excess = without(measured("excess", 0.2 / n**0.5), left_out=0.02 / n)
+        excess = changed(measured("excess", 0.2 / n**0.5), left_out=0.02 / n)
         decision = series.see({"excess": excess}, n_frames=n)
     assert decision.reason_code == "above_target"
     assert decision.forecast is not None
@@ -388,7 +388,7 @@ def test_recorded_frames_have_a_forecast_without_seconds() -> None:
 def test_a_plain_count_is_forecast_without_a_model() -> None:
     forecast = (
         Series(metric="counts", target=1e4)
-        .see({"counts": without(measured("counts", 2500.0), replicates=None)})
+        .see({"counts": changed(measured("counts", 2500.0), replicates=None)})
         .forecast
     )
     assert forecast is not None

@@ -40,8 +40,9 @@ def final_sentence(decision: Decision, score: Score) -> str:
 def _reached(decision: Decision, evaluation: Evaluation, config: StopConfig, reached: Evaluation) -> str:
     return (
         f"Good enough since {moment(reached)}: "
-        f"{_state(decision, evaluation, config)} (target {goal(decision.metric, decision.target)}, "
-        f"{_sure(config)}{_worst(evaluation.statistics.rings)}). {_lost(evaluation)} {_UNSEEN}"
+        f"{_state(decision, evaluation, config)} (target {goal(decision.metric, decision.target)}, {_sure(config)}"
+        f"{_worst(evaluation.statistics.rings) if decision.metric == 'ring_uncertainty' else ''}). "
+        f"{_lost(evaluation)} {_UNSEEN}"
     )
 
 
@@ -139,8 +140,9 @@ def _rings_above(decision: Decision, evaluation: Evaluation, config: StopConfig,
 def _few_spots(decision: Decision, evaluation: Evaluation, config: StopConfig, _: Evaluation) -> str:
     crystallites = evaluation.statistics.crystallites
     seen = "seen for certain" if crystallites is not None and crystallites.bound == "lower" else "seen"
+    number_seen = rounded_down(crystallites)
     return (
-        f"Not stopping: only {rounded_down(crystallites)} crystallites {seen} on these rings "
+        f"Not stopping: only {number_seen} crystallite{'' if number_seen == '1' else 's'} {seen} on these rings "
         f"({config.min_spots:g} needed); a lucky dip is likely."
     )
 
@@ -183,7 +185,7 @@ _NEVER_BECAUSE = {
     "grains": _REMEDY,
     "static": _REMEDY,
     "photons": "Counts are missing: expose longer or open the attenuator",
-    "trend": "The rings vary smoothly with azimuth: check for texture, a shadow, polarization and the beam centre",
+    "trend": "A smooth variation along the rings stays: look for texture, a shadow, polarization, a wrong beam centre",
     "slope": "The profile is steep inside the radial bins: use more bins",
 }
 
@@ -200,16 +202,16 @@ def _max_time(decision: Decision, evaluation: Evaluation, config: StopConfig, _:
     return f"The limit of {config.max_time_s:g} s is reached at {moment(evaluation)}: {_left(decision)} {_UNSEEN}"
 
 
-def _left(decision: Decision) -> str:
-    return "nothing could be measured." if decision.value is None else f"{_values(decision)}."
+def _left(decision: Decision, when: str = "now") -> str:
+    return "nothing could be measured." if decision.value is None else f"{_values(decision, when)}."
 
 
-def _values(decision: Decision) -> str:
-    return f"{amount(decision.metric, decision.value)} now, target {goal(decision.metric, decision.target)}"
+def _values(decision: Decision, when: str = "now") -> str:
+    return f"{amount(decision.metric, decision.value)} {when}, target {goal(decision.metric, decision.target)}"
 
 
 def _over(decision: Decision, evaluation: Evaluation, *_: object) -> str:
-    return f"The series is over after frame {evaluation.n_frames}: {_left(decision)}"
+    return f"The series is over after frame {evaluation.n_frames}: {_left(decision, 'at the end')}"
 
 
 def _guard(what: Callable[[Evaluation], str]) -> Callable[[Decision, Evaluation, StopConfig, Evaluation], str]:
