@@ -9,7 +9,7 @@ COMPILED := The installation failed, see above. dectris-compression is compiled 
 HAS_DEVICE := $(BIN)/python -c 'from ringwatch_gpu import devices; devices.choose()' 2>/dev/null
 DESCRIBE := from ringwatch_gpu import devices; print(devices.describe())
 
-.PHONY: help demo test lint bench mutants clean
+.PHONY: help demo test lint bench study mutants clean
 .SILENT:
 
 help:
@@ -17,6 +17,7 @@ help:
 	echo "make test      all tests"
 	echo "make lint      style, types, layers"
 	echo "make bench     speed of this machine"
+	echo "make study     does the rule stop too early or too late? the tables of docs/stopping.md, an hour"
 	echo "make mutants   do the tests notice planted faults?"
 	echo "make clean     remove .venv and all that was made here"
 	echo "The first of them installs what it needs into .venv. Another Python: make PYTHON=python3.12 test"
@@ -35,6 +36,9 @@ lint: .venv/installed
 
 bench: .venv/opencl
 	$(BIN)/python benchmarks/run.py
+
+study: .venv/installed
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/stopping.py
 
 mutants: .venv/opencl
 	$(BIN)/python tests/mutants/run.py

@@ -7,6 +7,7 @@ that stops at the first value below the target.
 import argparse
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
@@ -31,14 +32,12 @@ from ringwatch_gpu.rings import rings_at
 from ringwatch_gpu.sums import RingProfile
 
 METRICS: tuple[Metric, ...] = ("ring_uncertainty", "spottiness_rings")
-NEEDED = 96
-"""N*, number of frames at which a sample that moves meets its target."""
+NEEDED = {"many": 96, "few": 256}
+"""N*, number of frames at which a sample that moves meets its target: spots of hundreds of frames are still few."""
 
-LONGEST = 4 * NEEDED
 FRAME_TIME_S = 0.05
 TOO_EARLY = 1.1
 SHARE = 0.8
-GRID = tuple(int(n) for n in np.unique(np.geomspace(8, LONGEST, 12).round()))
 ORIGIN = Origin(1, "study", "silicon", 1, "")
 
 
@@ -67,6 +66,11 @@ class Cell:
             self.motion
         ]
         return Sample(spots, self.law, survival, static)
+
+    @property
+    def longest(self) -> int:
+        """Series end after four times the frames that are needed."""
+        return 4 * NEEDED[self.density]
 
     @property
     def moves(self) -> bool:
@@ -116,7 +120,7 @@ class Truth:
 
     def needed(self, metric: str, target: float) -> float:
         """Number of frames at which the true value meets the target; infinite if not within four times N*."""
-        grid = np.arange(8, 4 * LONGEST)
+        grid = np.unique(np.geomspace(8, 4 * self.frames[-1], 2000).round())
         met = [n for n in grid if self.value(metric, float(n)) <= target]
         return float(met[0]) if met else np.inf
 
@@ -156,12 +160,16 @@ def spacings() -> np.ndarray:
     return powder.wavelength_m * 1e10 / 2 / np.sin(theta)
 
 
+def _grid(longest: int) -> np.ndarray:
+    return np.unique(np.geomspace(8, longest, 12).round()).astype(np.int64)
+
+
 def find_truth(job: tuple[Cell, int]) -> tuple[np.ndarray, ...]:
     """Mean squares of the spottiness and mean image of a few series."""
     cell, seed = job
     sample = cell.sample(len(scene().radius_px))
-    series, squares, excesses = SpotSeries(scene(), sample, LONGEST, seed), [], []
-    for n in GRID:
+    series, squares, excesses = SpotSeries(scene(), sample, cell.longest, seed), [], []
+    for n in _grid(cell.longest):
         series.advance(n, sample_sectors=False)
         image = scene().image_sums(series.image, series.n_frames)
         weights = image.bin_weights[:, 2]
@@ -174,23 +182,23 @@ def truth_of(cell: Cell, pool: ProcessPoolExecutor, repeats: int) -> Truth:
     """Truth of a cell: analytic for the rings, the mean of many series for the spottiness."""
     found = list(pool.map(find_truth, [(cell, 10**6 + seed) for seed in range(repeats)], chunksize=4))
     squares, excesses, image = (np.mean([part[k] for part in found], axis=0) for k in range(3))
-    profile = profile_of(scene().image_sums(image.round(), LONGEST))
+    profile = profile_of(scene().image_sums(image.round(), cell.longest))
     rings = rings_at(spacings(), profile, RadialAxis.of(scene().geometry))
     net = rings.net_signal(profile)
     total = np.array([profile.signal[first:last].sum() for first, last in zip(rings.first, rings.last, strict=True)])
     sample = cell.sample(len(scene().radius_px))
-    return Truth(sample, total / net**2 * LONGEST, np.array(GRID, float), squares, excesses)
+    return Truth(sample, total / net**2 * cell.longest, _grid(cell.longest).astype(float), squares, excesses)
 
 
 def run_series(job: tuple[Cell, int, dict[str, float]]) -> tuple[dict[str, Outcome], list[tuple[int, str, Estimate]]]:
     """One series through statistics and rules; what the rules did, and some estimates for their coverage."""
     cell, seed, targets = job
-    series = SpotSeries(scene(), cell.sample(len(scene().radius_px)), LONGEST, seed)
+    series = SpotSeries(scene(), cell.sample(len(scene().radius_px)), cell.longest, seed)
     statistics = SpotStatistics.of(scene().geometry, spacings(), SHARE)
     rules = {metric: StopRule(StopConfig(metric=metric, target=target)) for metric, target in targets.items()}
     outcomes = {metric: Outcome() for metric in rules}
     estimates: list[tuple[int, str, Estimate]] = []
-    for n in _looks(rules, outcomes):
+    for n in _looks(rules, outcomes, cell.longest):
         for sectors in series.advance(n):
             statistics.add_sectors(sectors)
         image = scene().image_sums(series.image, series.n_frames)
@@ -203,11 +211,11 @@ def run_series(job: tuple[Cell, int, dict[str, float]]) -> tuple[dict[str, Outco
     return outcomes, estimates
 
 
-def _looks(rules: dict[str, StopRule], outcomes: dict[str, Outcome]) -> Iterator[int]:
+def _looks(rules: dict[str, StopRule], outcomes: dict[str, Outcome], longest: int) -> Iterator[int]:
     """Numbers of frames at which any of the rules wants to look."""
     while True:
         waiting = [rule.next_frames for metric, rule in rules.items() if outcomes[metric].stopped is None]
-        if not waiting or min(waiting) > LONGEST:
+        if not waiting or min(waiting) > longest:
             return
         yield min(waiting)
 
@@ -247,12 +255,12 @@ def study(cells: list[Cell], n_series: int, workers: int) -> dict[str, object]:
             jobs = [(cell, seed, targets) for seed in range(n_series)]
             results = list(pool.map(run_series, jobs, chunksize=2))
             report[cell.name] = summary(cell, truth, targets, results)
-            print(json.dumps({cell.name: report[cell.name]}), flush=True)
+            print(f"{cell.name}: done", file=sys.stderr, flush=True)
     return report
 
 
 def _targets(cell: Cell, truth: Truth) -> dict[str, float]:
-    return {metric: truth.value(metric, NEEDED) for metric in METRICS}
+    return {metric: truth.value(metric, NEEDED[cell.density]) for metric in METRICS}
 
 
 def summary(cell: Cell, truth: Truth, targets: dict[str, float], results: list) -> dict[str, object]:
@@ -326,6 +334,39 @@ _KNOWN = frozenset(
 )
 
 
+def tables(report: dict[str, dict]) -> Iterator[str]:
+    """The figures as Markdown: a table of decisions for each metric, and one of the intervals."""
+    for metric in METRICS:
+        yield f"\n`{metric}`\n"
+        yield "| sample | N* | stopped | too early (limit) | stops at | first crossing | too early | forecast |\n"
+        yield "|---|---|---|---|---|---|---|---|\n"
+        for name, cell in report.items():
+            yield _decision_row(name, cell[metric], cell["series"])
+    yield "\nShare of the intervals that hold the truth, and (median of the estimates / truth):\n"
+    yield "| sample | " + " | ".join(_KNOWN) + " |\n|---|" + "---|" * len(_KNOWN) + "\n"
+    for name, cell in report.items():
+        found = (cell["coverage"].get(known) for known in _KNOWN)
+        yield f"| {name} | " + " | ".join(_coverage_entry(one) for one in found) + " |\n"
+
+
+def _decision_row(name: str, row: dict, series: int) -> str:
+    spread = row["stop_quantiles"]
+    stop = "-" if spread is None else f"{row['median_stop']:.0f} ({spread[0]:.0f}-{spread[2]:.0f})"
+    crossing = "-" if np.isinf(row["median_crossing"]) else f"{row['median_crossing']:.0f}"
+    reasons = ", ".join(f"{reason} {count / series:.0%}" for reason, count in sorted(row["reasons"].items()))
+    needed = "never" if row["needed"] is None else f"{row['needed']:.0f}"
+    forecast = "-" if row["forecast_coverage"] is None else f"{row['forecast_coverage']:.0%}"
+    stopped = f"{row['stopped']:.1%}" + (f" ({reasons})" if reasons else "")
+    early = f"{row['early']:.1%} ({row['early_bound']:.1%})"
+    return (
+        f"| {name} | {needed} | {stopped} | {early} | {stop} | {crossing} | {row['naive_early']:.1%} | {forecast} |\n"
+    )
+
+
+def _coverage_entry(found: list[float] | None) -> str:
+    return "-" if found is None else f"{found[0]:.0%} ({found[2]:.2f})"
+
+
 def main() -> None:
     """Run the study."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -335,6 +376,7 @@ def main() -> None:
     given = parser.parse_args()
     cells = [cell for cell in CELLS + STRESS if given.only in cell.name]
     report = study(cells, given.series, os.cpu_count() or 1)
+    print("".join(tables(report)))
     if given.out:
         given.out.write_text(json.dumps(report, indent=1))
 

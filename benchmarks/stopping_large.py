@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
-from stopping import CELLS, LONGEST, MOTIONS, Cell
+from stopping import CELLS, MOTIONS, Cell
 
 from ringwatch.clock import SystemClock
 from ringwatch.config import StopConfig
@@ -22,6 +22,7 @@ from ringwatch_gpu.validity import Validity
 
 CRYSTALLITES = {"many": 2e4, "few": 300.0}
 NEEDED = 96
+"""N*; 4M frames take their time to simulate."""
 
 
 def powder_of(cell: Cell) -> Powder:
@@ -67,7 +68,7 @@ def run(cell: Cell, integrator: BatchIntegrator) -> tuple[Decision, float]:
         statistics = accumulator.evaluate()
         n, measured = accumulator.n_frames, accumulator.measurements
         decision = rule.decide(Evaluation(origin, 0, n, None, measured, statistics))
-        if decision.action == "stop" or rule.next_frames > LONGEST:
+        if decision.action == "stop" or rule.next_frames > 4 * NEEDED:
             return decision, target
 
 

@@ -84,6 +84,11 @@ class SeriesReduction:
         Of this series; ``gaps`` are the pixels that hold no data by construction.
     get_integrator
         Gives the integrator for a geometry and a pixel type, at the latest at the first frame.
+
+    Raises
+    ------
+    GeometryError
+        The rings cannot be placed on this geometry's radial axis.
     """
 
     def __init__(
@@ -102,6 +107,8 @@ class SeriesReduction:
         self._settings, self._publish, self._clock = settings, publish, clock
         self._accumulator: Accumulator | None = None
         self._rule = StopRule(settings.stop) if settings.stop else None
+        fraction = RINGS_FRACTION if settings.stop is None else settings.stop.rings_fraction
+        self._statistics = SpotStatistics.of(geometry, settings.d_spacings_A, fraction)
         self._first_received_s = self._last_received_s = 0.0
         self._evaluated_s = self._snapshot_s = clock.monotonic_s()
         self._published_frames = self._slot_set = 0
@@ -166,10 +173,7 @@ class SeriesReduction:
     def _open(self, dtype: np.dtype[np.generic]) -> Accumulator:
         integrator = self._get_integrator(self.geometry, dtype)
         validity = Validity.of(dtype, self._settings.dummies, self.start.saturation)
-        stop, geometry = self._settings.stop, self.geometry
-        fraction = RINGS_FRACTION if stop is None else stop.rings_fraction
-        statistics = SpotStatistics.of(geometry, self._settings.d_spacings_A, fraction)
-        self._accumulator = Accumulator(self.origin, integrator, validity, statistics, self._clock)
+        self._accumulator = Accumulator(self.origin, integrator, validity, self._statistics, self._clock)
         self._event("ready", "")
         return self._accumulator
 

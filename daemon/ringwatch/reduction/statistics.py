@@ -50,8 +50,16 @@ class SpotStatistics:
     def of(
         cls, geometry: Geometry, d_spacings_A: Floats | None = None, rings_fraction: float = RINGS_FRACTION
     ) -> "SpotStatistics":
-        """Statistics for a geometry, with rings at given lattice spacings, or wherever the profile shows some."""
+        """Statistics for a geometry, with rings at given lattice spacings, or wherever the profile shows some.
+
+        Raises
+        ------
+        GeometryError
+            The spacings cannot be placed on the radial axis.
+        """
         axis = RadialAxis.of(geometry)
+        if d_spacings_A is not None:
+            axis.position(d_spacings_A)  # now, not at the first evaluation
 
         def find(profile: RingProfile) -> Rings:
             return find_rings(profile, axis) if d_spacings_A is None else rings_at(d_spacings_A, profile, axis)
