@@ -14,7 +14,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import chdtri
+from scipy.special import fdtri
 
 from .geometry_pyfai import SECTORS
 
@@ -24,7 +24,6 @@ MIN_DEGREES = 20
 """Degrees of freedom a ring must keep after the fit: else too little of it is seen."""
 
 _MIN_COVERED = 0.5
-_CHI_SQUARED_95 = float(chdtri(PARAMETERS - 1, 0.05))
 Floats = NDArray[np.float64]
 
 
@@ -82,15 +81,32 @@ class SmoothFit:
             Of the ring's counts as the residuals tell it, shape (rings,).
         """
         smooth = (self._coefficients(sectors * self._inverse)[..., 1:] ** 2).sum(axis=-1)
-        is_real = smooth > _CHI_SQUARED_95 * variance
+        is_real = smooth > (PARAMETERS - 1) * fdtri(PARAMETERS - 1, np.maximum(self.degrees, 1), 0.95) * variance
         beyond = np.where(is_real, smooth - (PARAMETERS - 1) * variance, 0.0)
         return np.asarray(np.sqrt(beyond) / np.maximum(self.counts(sectors), 1.0))
 
+    def leaked(self, squares: Floats, neighbours: Floats) -> Floats:
+        """Variance that spots hide from the residuals by reaching over one border of a sector; (rings,).
+
+        If the scatter has a variance a and a covariance b with each neighbour, which makes a + 2b in all, then with
+        T = 1 between neighbours squares = a tr P + b tr PT, and twice the products = a tr PT + b tr PTPT.
+
+        Parameters
+        ----------
+        squares, neighbours
+            Sums over the sectors of squared residuals and of the products of neighbouring ones, (rings,).
+        """
+        once, twice = self._neighbour_traces
+        degrees = np.maximum(self.degrees, 1)
+        covariance = (2 * degrees * neighbours - once * squares) / np.maximum(degrees * twice - once**2, 1.0)
+        return np.asarray(covariance * (1 - once / (2 * degrees)))
+
     @cached_property
-    def neighbour_projection(self) -> Floats:
-        """Sum of P[j, j + 1]: what white scatter gives the products of neighbouring residuals, shape (rings,)."""
-        following = np.roll(self._smooth, -1, axis=1)
-        return -np.asarray((self._smooth * following).sum(axis=(1, 2)))
+    def _neighbour_traces(self) -> tuple[Floats, Floats]:
+        """Traces of PT and of PTPT, each of shape (rings,)."""
+        projection = self.covered[:, np.newaxis] * np.eye(SECTORS) - self._smooth @ self._smooth.swapaxes(1, 2)
+        product = np.roll(projection, 1, axis=2) + np.roll(projection, -1, axis=2)
+        return np.trace(product, axis1=1, axis2=2), (product * product.swapaxes(1, 2)).sum(axis=(1, 2))
 
     def _coefficients(self, z: Floats) -> Floats:
         return np.asarray(np.matmul(z[..., np.newaxis, :], self._smooth)[..., 0, :])

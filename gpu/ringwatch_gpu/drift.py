@@ -8,12 +8,16 @@ from collections import deque
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import chdtri
 
 from .azimuth import SmoothFit
 
 _STRETCH = 0.25
 _LIMIT = 3.0
 """Mean square deviation in units of the expected one; few spots with a broad size distribution reach 2."""
+
+_BY_CHANCE = 1e-5
+"""Probability to exceed the limit: it has to be larger where few groups make the mean."""
 
 _MIN_CHANGE = 0.01
 _IN_A_ROW = 2
@@ -67,5 +71,6 @@ class DriftWatch:
         expected = relative[seen] * n_frames * (1 / n_before + 1 / (n_frames - n_before))
         weight = 1 / np.maximum(expected, 1e-12)
         change -= (weight * change).sum() / weight.sum()
-        is_unexpected = (weight * change**2).mean() > _LIMIT
+        limit = max(_LIMIT, chdtri(change.size - 1, _BY_CHANCE) / change.size)
+        is_unexpected = (weight * change**2).mean() > limit
         return bool(is_unexpected and np.sqrt((weight * change**2).sum() / weight.sum()) > _MIN_CHANGE)

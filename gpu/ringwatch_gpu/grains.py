@@ -115,7 +115,7 @@ def ring_scatter(cake: Cake, rings: Rings, profile: RingProfile, overlap_length:
     seen = fit.counts(expected) / np.maximum(expected.sum(axis=1), 1e-300)
     total = fit.counts(counts)
     net = total - background * seen
-    whole = 1 + 2 * _leak(overlap_length, length)  # what the borders of the sectors hide, as a factor
+    whole = 1 / (1 - 2 * _leak(overlap_length, length))  # what the borders of the sectors hide, as a factor
     squares = fit.residuals(counts) ** 2
     degrees = np.maximum(fit.degrees, 1)
     variance = squares.sum(axis=1) / degrees
@@ -129,19 +129,23 @@ def ring_scatter(cake: Cake, rings: Rings, profile: RingProfile, overlap_length:
     grains, grain_replicates = (variance - total) * whole, (variances - totals) * whole[:, np.newaxis]
     relative = (np.maximum(grains, 0) + total) / safe**2
     relatives = (np.maximum(grain_replicates, 0) + totals) / safes**2
-    spots, bound, spots_replicates = _spots(grains / safe**2, grain_replicates / safes**2, degrees)
+    photons = total / safe**2
+    spots, bound, spots_replicates = _spots(grains / safe**2, grain_replicates / safes**2, photons, degrees)
     return RingScatter(
-        counts.sum(axis=1) - background, relative, total / safe**2, relatives, spots, bound, spots_replicates,
+        counts.sum(axis=1) - background, relative, photons, relatives, spots, bound, spots_replicates,
         np.where(good, fit.trend(counts, variance), np.nan),
     )  # fmt: skip
 
 
-def _spots(share: Floats, replicates: Floats, degrees: Floats) -> tuple[Floats, NDArray[np.bool_], Floats]:
+def _spots(
+    share: Floats, replicates: Floats, photons: Floats, degrees: Floats
+) -> tuple[Floats, NDArray[np.bool_], Floats]:
     """1 / relative variance of the grains; where that is hidden by photon noise, 1 / its upper limit.
 
-    The mean of the inverse of a variance from f degrees of freedom is f / (f - 2) times too large.
+    The mean of the inverse of a variance from f degrees of freedom is f / (f - 2) times too large. The variance is not
+    better known than that of the photons, however even the sectors happen to be.
     """
-    error = standard_error(replicates)
+    error = np.maximum(standard_error(replicates), photons * np.sqrt(2 / degrees))
     bound = ~(share > _SIGNIFICANT * error)
     ceiling = np.where(bound, np.maximum(share, 0) + _SIGNIFICANT * error, share)
     ceilings = np.where(bound[:, np.newaxis], ceiling[:, np.newaxis], np.maximum(replicates, 1e-300))

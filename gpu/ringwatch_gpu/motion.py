@@ -16,7 +16,9 @@ from .jackknife import quantile_weights, without_one
 
 _PENDING = 64
 _BLOCKS = 64
-_SIGNIFICANT = 3.0
+_SIGNIFICANT = 5.0
+"""Standard deviations of photon noise that a group has to exceed: of many groups none does by chance."""
+
 Floats = NDArray[np.float64]
 
 
@@ -101,7 +103,7 @@ class SectorHistory:
         return Motion(shared, shared_replicates, repeating, repeating_replicates)
 
     def overlap_length(self, fit: SmoothFit, sector_length: Floats) -> float:
-        """How much of a spot's variance leaks into the next sector, times the length of a sector: about 0.56 sigma.
+        """Share of a spot's variance that is lost beyond one border of a sector, times its length: about 0.64 sigma.
 
         Neighbouring residuals are correlated by spots that lie across the border. The share is inversely proportional
         to the sector's length, which gives one number for all groups.
@@ -115,10 +117,10 @@ class SectorHistory:
         seen = self._seen(fit, single)
         if not seen.any():
             return 0.0
-        white = fit.neighbour_projection * self._squares.sum(axis=1) / np.maximum(fit.degrees, 1)
-        leaked = (self._neighbours.sum(axis=1) - white) / fit.covered.sum(axis=1).clip(1) / max(self.n_frames, 1)
-        ratio, inverse = (leaked[seen] / single[seen]), 1 / sector_length[seen]
-        return max(float((ratio * inverse).sum() / (inverse**2).sum()), 0.0)
+        leaked = fit.leaked(self._squares.sum(axis=1), self._neighbours.sum(axis=1)) / max(self.n_frames, 1)
+        share = leaked[seen] / (single + 2 * np.maximum(leaked, 0))[seen]
+        inverse = 1 / sector_length[seen]
+        return max(float((share * inverse).sum() / (inverse**2).sum()), 0.0)
 
     def _append(self, frame: Floats) -> None:
         """Put a frame into the last block, or begin one; when there are too many, neighbours become one."""
