@@ -44,7 +44,7 @@ def measured(metric: Metric, value: float, error: float = CERTAIN, **parts: floa
 
 def statistics(n_frames: int, measurements: Mapping[Metric, Measurement], **changes: Any) -> Statistics:
     """Of a sample that turns well, with many crystallites."""
-    fields = {
+    fields: dict[str, Any] = {
         "independent_frames": estimate(0.8 * n_frames, 0.05),
         "repeating_fraction": Estimate(0.0, -0.02, 0.02),
         "azimuthal_trend": 0.01,
@@ -98,7 +98,8 @@ def evaluation(
 
 def config(**keys: Any) -> StopConfig:
     """Rings even to 2 %, and as few other demands as possible."""
-    return StopConfig(**({"metric": "spottiness_rings", "target": 0.02, "min_frames": 1, "min_time_s": 0.0} | keys))
+    fields: dict[str, Any] = {"metric": "spottiness_rings", "target": 0.02, "min_frames": 1, "min_time_s": 0.0}
+    return StopConfig(**(fields | keys))
 
 
 class Series:

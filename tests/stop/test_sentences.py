@@ -287,7 +287,7 @@ def test_a_ring_without_a_d_spacing_is_told_by_its_place() -> None:
 
 
 def test_one_ring_is_no_share_of_the_rings() -> None:
-    one = {"metric": "spots", "target": 50.0, "value": 61.0, "rings": rings(0.01)}
+    one: dict[str, Any] = {"metric": "spots", "target": 50.0, "value": 61.0, "rings": rings(0.01)}
     assert "61 crystallites or more on the ring (" in decided("reached", **one).sentence
     one = {"metric": "ring_uncertainty", "value": 0.01, "rings": rings(0.01)}
     assert "the ring is known to 1.0 % (" in decided("reached", **one).sentence

@@ -22,6 +22,9 @@ _CORRELATION = 0.9
 _ACCEPTED = 4.0
 _WIDENED = 1.1
 _MIN_ERROR = 0.01
+_NOTHING_KNOWN = 100.0
+"""Errors of a logarithm beyond this one say no more, and overflow."""
+
 _FARTHEST = 1e4
 """Forecasts beyond so many times the frames so far are "not within sight"."""
 
@@ -105,7 +108,7 @@ def outlook(points: Sequence[Checkpoint], target: float) -> Outlook:
     shapes = grain_share(frames, tau[:, np.newaxis], static[:, np.newaxis])
     strength, error, chi_sq = _fit(shapes, values, photons, _precision(points))
     photon_level = photons[-1] * frames[-1]
-    slack = error * np.sqrt(np.maximum(chi_sq.min() + _ACCEPTED - chi_sq, 0.0))
+    slack = np.minimum(error * np.sqrt(np.maximum(chi_sq.min() + _ACCEPTED - chi_sq, 0.0)), _NOTHING_KNOWN)
     reached, early, late = (
         _solve(target, strength * np.exp(sign * slack), tau, static, photon_level, frames[-1]) for sign in (0, -1, 1)
     )
