@@ -13,9 +13,11 @@ from tests.kernels import synthetic
 from ringwatch.messages import FrameRows, Origin, Spottiness
 from ringwatch.reduction.accumulator import Accumulator
 from ringwatch.reduction.statistics import SpotStatistics
+from ringwatch_gpu import reference
 from ringwatch_gpu.batch import BatchIntegrator
 from ringwatch_gpu.errors import DeviceError
 from ringwatch_gpu.geometry import Geometry
+from ringwatch_gpu.sectors import equal_groups
 from ringwatch_gpu.validity import Validity
 
 U2 = np.dtype(np.uint16)
@@ -104,6 +106,31 @@ def test_accumulated_are_the_statistics_of_the_summed_and_the_averaged_image(acc
     assert numbers_of(found.spottiness) == pytest.approx(by_hand(SUM, NORM * TIMES_VALID, ever), rel=RTOL)
     average = SUM / np.maximum(TIMES_VALID, 1)
     assert numbers_of(found.averaged) == pytest.approx(by_hand(average, NORM, ever), rel=RTOL)
+
+
+def test_sectors_of_the_first_frame_of_a_batch_are_sampled(
+    accumulator: Accumulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sampled: list[NDArray[np.uint64]] = []
+    monkeypatch.setattr(accumulator._spots, "add_sectors", sampled.append)
+    add(accumulator, NUMBERS[3:8])
+    accumulator.sample()
+    groups = equal_groups(GEOMETRY.bins)
+    assert np.array_equal(sampled, [reference.sector_sums(FLAT[3], GEOMETRY, groups, VALIDITY)])
+
+
+def test_an_evaluation_brings_statistics_and_what_decides(accumulator: Accumulator) -> None:
+    add_all(accumulator)
+    accumulator.sample()
+    assert not accumulator.measurements
+    statistics = accumulator.evaluate()
+    assert accumulator.accumulated is not None
+    assert accumulator.accumulated.statistics is statistics
+    assert statistics.n_frames == 11
+    found = accumulator.measurements["spottiness"].estimate
+    assert found == statistics.measures["spottiness"]
+    assert found.value == pytest.approx(accumulator.accumulated.spottiness.spottiness, rel=RTOL)
+    assert accumulator.drift_since is None
 
 
 def test_profiles_are_told_with_the_number_of_frames_behind_them(accumulator: Accumulator) -> None:
