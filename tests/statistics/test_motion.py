@@ -36,10 +36,10 @@ def frames(n: int, survival: float, static: float, seed: int, spots: Spots = SPO
         yield random.poisson(always + shown + 20.0).astype(float)
 
 
-def seen(n: int, survival: float, static: float, seed: int = 0) -> Motion:
+def seen(n: int, survival: float, static: float, seed: int = 0, spots: Spots = SPOTS) -> Motion:
     """What is found in ``n`` frames of which every eighth is sampled."""
     history, total = SectorHistory(GROUPS), np.zeros((GROUPS, SECTORS))
-    for number, frame in enumerate(frames(n, survival, static, seed)):
+    for number, frame in enumerate(frames(n, survival, static, seed, spots)):
         total += frame
         if number % EVERY == 0:
             history.add(frame.astype(np.uint64))
@@ -69,6 +69,13 @@ def test_the_share_that_is_left_is_that_of_the_mixture(survival: float, static: 
 def test_frames_that_are_all_new_count_in_full() -> None:
     found = [1 / seen(64, 0.0, 0.0, seed).shared for seed in range(5)]
     assert np.mean(found) == pytest.approx(64, rel=0.03)
+
+
+def test_photons_neither_move_nor_rest() -> None:
+    """Of faint spots, whose photons scatter half as much as they do themselves."""
+    faint = Spots(300, 3.0)
+    assert seen(96, 0.0, 0.0, spots=faint).shared == pytest.approx(1 / 96, rel=0.15)
+    assert seen(96, 0.0, 1.0, spots=faint).shared == pytest.approx(1, rel=0.08)
 
 
 def test_the_standard_error_covers_the_scatter() -> None:
