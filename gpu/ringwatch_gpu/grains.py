@@ -62,13 +62,19 @@ class RingScatter:
 
     @property
     def typical(self) -> Scatter | None:
-        """Relative variance of the rings' median; None without a ring."""
+        """Relative variance of the rings' median; None without a ring.
+
+        Estimates of a variance are skewed, like a gamma distribution: their median is below their mean by a third of
+        their own relative variance, which is put right.
+        """
         usable = self.usable
         if not usable.any():
             return None
-        weights = quantile_weights(self.relative[usable], 0.5)
-        relative, photons = (float(weights @ part[usable]) for part in (self.relative, self.photons))
-        return Scatter(relative, photons, weights @ self.relative_replicates[usable])
+        relative, replicates = self.relative[usable], self.relative_replicates[usable]
+        weights = quantile_weights(relative, 0.5)
+        skew = 1 + weights @ (standard_error(replicates) / relative) ** 2 / 3
+        photons = float(weights @ self.photons[usable])
+        return Scatter(float(skew * weights @ relative), photons, skew * weights @ replicates)
 
 
 class Cake:

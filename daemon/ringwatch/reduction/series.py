@@ -113,9 +113,9 @@ class SeriesReduction:
         self._evaluated_s = self._snapshot_s = clock.monotonic_s()
         self._published_frames = self._slot_set = 0
         self.origin = Origin(start.series, start.unique_id, start.sample or UNNAMED, FIRST_GENERATION, geometry.digest)
-        mismatch = " ".join(header_warnings(start, geometry))
+        mismatch = header_mismatch(start, geometry)
         self._conditions = ConditionWatch(start, mismatch)
-        self._event("joined" if start.joined else "start", mismatch)
+        self._event("joined" if start.joined else "start", " ".join(filter(None, (mismatch, _flat_field(start)))))
         if start.dtype is not None:
             self._open(start.dtype)
 
@@ -209,7 +209,6 @@ class SeriesReduction:
             measurements=accumulator.measurements,
             statistics=statistics,
             conditions=self._conditions.conditions(8 * accumulator.integrator.dtype.itemsize, accumulator.drift_since),
-            frames_expected=self.start.frames_expected,
         )
 
     def _watch(self, rows: FrameRows, filling: Filling) -> None:
@@ -274,8 +273,8 @@ class SeriesReduction:
         )
 
 
-def header_warnings(start: SeriesStart, geometry: Geometry) -> list[str]:
-    """Where header and geometry differ by more than 0.1 %: the PONI wins, but somebody should know."""
+def header_mismatch(start: SeriesStart, geometry: Geometry) -> str:
+    """Where header and geometry differ by more than 0.1 %, in sentences: the PONI wins, but somebody should know."""
     pairs = [
         ("photon energy", "eV", start.energy_eV, geometry.energy_eV),
         *zip(
@@ -286,11 +285,13 @@ def header_warnings(start: SeriesStart, geometry: Geometry) -> list[str]:
             strict=True,
         ),
     ]
-    warnings = [
+    return " ".join(
         f"The header says {name} {header:.6g} {unit}, the PONI {poni:.6g} {unit}: the PONI is used."
         for name, unit, header, poni in pairs
         if header and poni and abs(header - poni) > _TOLERANCE * poni
-    ]
-    if start.flatfield_applied is False:
-        warnings.append("The detector did not apply its flat field, and neither does ringwatch.")
-    return warnings
+    )
+
+
+def _flat_field(start: SeriesStart) -> str:
+    is_missing = start.flatfield_applied is False
+    return "The detector did not apply its flat field, and neither does ringwatch." if is_missing else ""

@@ -102,7 +102,6 @@ class Evaluation:
     measurements: Mapping[Metric, Measurement]
     statistics: Statistics
     conditions: Conditions = field(default_factory=Conditions)
-    frames_expected: int | None = None
 
     @property
     def frames_per_s(self) -> float | None:
