@@ -68,10 +68,10 @@ class SmoothFit:
         z = sectors * self._inverse
         return np.asarray(z - _from_coefficients(self._smooth, self._coefficients(z)))
 
-    def trend(self, sectors: Floats, variance: Floats) -> Floats:
-        """Relative standard deviation of the smooth part of each ring, less what scatter alone leaves in the fit.
+    def smooth_variance(self, sectors: Floats, variance: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+        """Relative variance of the smooth part of each ring, and whether it is more than scatter alone leaves (95 %).
 
-        Zero where scatter alone explains it (95 %).
+        What scatter leaves in the fit is taken off: where there is no trend the values lie around zero.
 
         Parameters
         ----------
@@ -81,9 +81,9 @@ class SmoothFit:
             Of the ring's counts as the residuals tell it, shape (rings,).
         """
         smooth = (self._coefficients(sectors * self._inverse)[..., 1:] ** 2).sum(axis=-1)
-        is_real = smooth > (PARAMETERS - 1) * fdtri(PARAMETERS - 1, np.maximum(self.degrees, 1), 0.95) * variance
-        beyond = np.where(is_real, smooth - (PARAMETERS - 1) * variance, 0.0)
-        return np.asarray(np.sqrt(beyond) / np.maximum(self.counts(sectors), 1.0))
+        by_chance = np.where(self.usable, (PARAMETERS - 1) * variance, 0.0)
+        is_real = smooth > fdtri(PARAMETERS - 1, np.maximum(self.degrees, 1), 0.95) * by_chance
+        return np.asarray((smooth - by_chance) / np.maximum(self.counts(sectors), 1.0) ** 2), is_real
 
     def leaked(self, squares: Floats, neighbours: Floats) -> Floats:
         """Variance that spots hide from the residuals by reaching over one border of a sector; (rings,).

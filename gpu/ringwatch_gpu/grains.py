@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import bdtrc
 
 from .azimuth import SmoothFit
 from .geometry_pyfai import SECTORS
@@ -25,6 +26,9 @@ _LEAST_LEFT = 0.5
 
 _LEFT = (SECTORS - 1) / SECTORS
 _SIGNIFICANT = 2.0
+_FALSE_TRENDS, _BY_CHANCE = 0.05, 0.01
+"""Share of the rings that seem to have a trend by chance; probability to take that for one of all rings."""
+
 Floats = NDArray[np.float64]
 
 
@@ -42,8 +46,9 @@ class RingScatter:
         With one sector left out.
     spots, spots_bound
         Effective number of spots; True where it is a lower bound, because the scatter is that of photons.
-    trend
-        Relative standard deviation of the smooth azimuthal variation.
+    smooth, has_trend
+        Relative variance of the smooth azimuthal variation, around zero where there is none; whether it is more than
+        chance.
     """
 
     net: Floats
@@ -53,12 +58,26 @@ class RingScatter:
     spots: Floats
     spots_bound: NDArray[np.bool_]
     spots_replicates: Floats
-    trend: Floats
+    smooth: Floats
+    has_trend: NDArray[np.bool_]
 
     @property
     def usable(self) -> NDArray[np.bool_]:
         """Rings of which enough is seen."""
         return np.isfinite(self.relative)
+
+    @property
+    def trend(self) -> Floats:
+        """Relative standard deviation of the smooth azimuthal variation of each ring, zero where it may be chance."""
+        return np.where(self.has_trend, np.sqrt(np.maximum(self.smooth, 0.0)), np.where(self.usable, 0.0, np.nan))
+
+    @property
+    def typical_trend(self) -> float:
+        """Median of the rings' trend; zero where no more rings have one than chance would give it."""
+        n_rings, n_real = int(self.usable.sum()), int(self.has_trend[self.usable].sum())
+        if n_real == 0 or bdtrc(n_real - 1, n_rings, _FALSE_TRENDS) > _BY_CHANCE:
+            return 0.0
+        return float(np.sqrt(max(np.median(self.smooth[self.usable]), 0.0)))
 
     @property
     def typical(self) -> Scatter | None:
@@ -136,10 +155,11 @@ def ring_scatter(cake: Cake, rings: Rings, profile: RingProfile, overlap_length:
     relative = (np.maximum(grains, 0) + total) / safe**2
     relatives = (np.maximum(grain_replicates, 0) + totals) / safes**2
     photons = total / safe**2
+    smooth, has_trend = fit.smooth_variance(counts, variance)
     spots, bound, spots_replicates = _spots(grains / safe**2, grain_replicates / safes**2, photons, degrees)
     return RingScatter(
         counts.sum(axis=1) - background, relative, photons, relatives, spots, bound, spots_replicates,
-        np.where(good, fit.trend(counts, variance), np.nan),
+        smooth, good & has_trend,
     )  # fmt: skip
 
 

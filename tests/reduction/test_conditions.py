@@ -80,6 +80,17 @@ def test_what_is_no_lost_beam(totals: list[int]) -> None:
         assert down_since(watching) is None
 
 
+def test_a_weaker_beam_is_the_usual_one_after_a_while() -> None:
+    watching = watch()
+    watching.see(rows([1000] * 20, 1))
+    watching.see(rows([400] * 63, 2))
+    assert down_since(watching) == time_of_day(2)
+    watching.see(rows([400], 3))
+    assert down_since(watching) is None
+    watching.see(rows([150] * 3, 4))
+    assert down_since(watching) == time_of_day(4)
+
+
 def test_totals_beyond_32_bits() -> None:
     watching = watch()
     watching.see(rows([2**63] * 5 + [2**61] * 3))

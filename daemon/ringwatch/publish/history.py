@@ -64,8 +64,7 @@ class History:
         if snapshot.accumulated is not None:
             self._add("accumulated", snapshot.accumulated.n_frames, snapshot.accumulated.spottiness)
             self._add("averaged", snapshot.accumulated.n_frames, snapshot.accumulated.averaged)
-            if snapshot.accumulated.statistics is not None:
-                self._add_statistics(snapshot.accumulated.statistics)
+            self._add_statistics(snapshot.accumulated.statistics)
 
     def curves(self, measure: Metric) -> dict[str, Points]:
         """All curves of one measure, by their names."""

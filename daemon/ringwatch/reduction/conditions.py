@@ -9,7 +9,7 @@ from ringwatch.messages import FrameRows, SeriesStart
 from ringwatch.stop.evaluation import Conditions
 
 _REMEMBERED = 64
-_DARK = 0.5
+_DARK, _WEAK = 0.5, 0.1
 _SIGNIFICANT = 5.0
 _DARK_IN_A_ROW = 3
 
@@ -28,7 +28,8 @@ class ConditionWatch:
     def __init__(self, start: SeriesStart, mismatch: str) -> None:
         self._start, self._mismatch = start, mismatch
         self._bright: deque[int] = deque(maxlen=_REMEMBERED)
-        self._dark_frames, self._dark_since_ns = 0, 0
+        self._dark: deque[int] = deque(maxlen=_REMEMBERED)
+        self._dark_since_ns = 0
         self._frames = self._masked = 0
         self._least_masked: int | None = None
 
@@ -44,7 +45,7 @@ class ConditionWatch:
         """The conditions now, for frames of so many bits a pixel."""
         fates = self._start.fates
         lost = fates.missing + fates.skipped + fates.malformed.total()
-        down = self._dark_frames >= _DARK_IN_A_ROW
+        down = len(self._dark) >= _DARK_IN_A_ROW
         return Conditions(
             pixel_bits=pixel_bits,
             mismatch=self._mismatch,
@@ -55,14 +56,20 @@ class ConditionWatch:
         )
 
     def _see_beam(self, total: int, time_ns: int) -> None:
-        """A frame with less than half of the usual counts is dark; the usual is the median of the bright ones."""
+        """A frame with less than half of the usual counts is dark; the usual is the median of the bright ones.
+
+        A beam that comes back with less, and stays so, is the usual one from then on.
+        """
         usual = median(self._bright) if self._bright else 0
         if usual - total > max((1 - _DARK) * usual, _SIGNIFICANT * math.sqrt(usual)):
-            self._dark_since_ns = self._dark_since_ns if self._dark_frames else time_ns
-            self._dark_frames += 1
+            self._dark_since_ns = self._dark_since_ns if self._dark else time_ns
+            self._dark.append(total)
+            if len(self._dark) < _REMEMBERED or min(self._dark) < _WEAK * usual:
+                return
+            self._bright = self._dark.copy()
         else:
-            self._dark_frames = 0
             self._bright.append(total)
+        self._dark.clear()
 
     def _saturated_pixels(self) -> float:
         """Pixels a frame that are invalid beyond those that always are, where the detector says what saturates."""

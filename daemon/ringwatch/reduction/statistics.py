@@ -222,7 +222,7 @@ def _repeating(motion: Motion | None) -> Estimate | None:
 def _trend(rings: RingScatter | None) -> float | None:
     if rings is None or not rings.usable.any():
         return None
-    return float(np.median(rings.trend[rings.usable]))
+    return rings.typical_trend
 
 
 def _photon_share(scatter: Scatter | None) -> float | None:
