@@ -334,8 +334,8 @@ class Statistics:
     measures: Mapping[Metric, Estimate]
     independent_frames: Estimate | None
     repeating_fraction: Estimate | None
-    azimuthal_trend: float | None
-    photon_share: float | None
+    azimuthal_trend: Estimate | None
+    photon_share: Estimate | None
     crystallites: Estimate | None
     bin_spottiness: NDArray[np.float64]
     rings: RingTable | None

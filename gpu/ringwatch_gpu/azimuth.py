@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.special import fdtri
 
 from .geometry_pyfai import SECTORS
+from .jackknife import without_one
 
 HARMONICS = 4
 PARAMETERS = 1 + 2 * HARMONICS
@@ -68,10 +69,11 @@ class SmoothFit:
         z = sectors * self._inverse
         return np.asarray(z - _from_coefficients(self._smooth, self._coefficients(z)))
 
-    def smooth_variance(self, sectors: Floats, variance: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+    def smooth_variance(self, sectors: Floats, variance: Floats) -> tuple[Floats, NDArray[np.bool_], Floats]:
         """Relative variance of the smooth part of each ring, and whether it is more than scatter alone leaves (95 %).
 
-        What scatter leaves in the fit is taken off: where there is no trend the values lie around zero.
+        What scatter leaves in the fit is taken off: where there is no trend the values lie around zero. The third
+        result are the values with one sector left out, shape (rings, sectors).
 
         Parameters
         ----------
@@ -80,10 +82,15 @@ class SmoothFit:
         variance
             Of the ring's counts as the residuals tell it, shape (rings,).
         """
-        smooth = (self._coefficients(sectors * self._inverse)[..., 1:] ** 2).sum(axis=-1)
+        uneven = sectors * self._inverse - self._root * self.counts(sectors)[:, np.newaxis]
+        waves = uneven[:, :, np.newaxis] * self._smooth[:, :, 1:]  # what each sector adds to each coefficient
+        left = without_one(waves.swapaxes(1, 2)) * (SECTORS / (SECTORS - 1))
+        smooth, smooth_left = (waves.sum(axis=1) ** 2).sum(axis=1), (left**2).sum(axis=1)
         by_chance = np.where(self.usable, (PARAMETERS - 1) * variance, 0.0)
         is_real = smooth > fdtri(PARAMETERS - 1, np.maximum(self.degrees, 1), 0.95) * by_chance
-        return np.asarray((smooth - by_chance) / np.maximum(self.counts(sectors), 1.0) ** 2), is_real
+        squared = np.maximum(self.counts(sectors), 1.0) ** 2
+        replicates = (smooth_left - by_chance[:, np.newaxis]) / squared[:, np.newaxis]
+        return np.asarray((smooth - by_chance) / squared), is_real, np.asarray(replicates)
 
     def leaked(self, squares: Floats, neighbours: Floats) -> Floats:
         """Variance that spots hide from the residuals by reaching over one border of a sector; (rings,).

@@ -49,6 +49,8 @@ class RingScatter:
     smooth, has_trend
         Relative variance of the smooth azimuthal variation, around zero where there is none; whether it is more than
         chance.
+    smooth_replicates
+        With one sector left out.
     """
 
     net: Floats
@@ -60,6 +62,7 @@ class RingScatter:
     spots_replicates: Floats
     smooth: Floats
     has_trend: NDArray[np.bool_]
+    smooth_replicates: Floats
 
     @property
     def usable(self) -> NDArray[np.bool_]:
@@ -72,12 +75,15 @@ class RingScatter:
         return np.where(self.has_trend, np.sqrt(np.maximum(self.smooth, 0.0)), np.where(self.usable, 0.0, np.nan))
 
     @property
-    def typical_trend(self) -> float:
-        """Median of the rings' trend; zero where no more rings have one than chance would give it."""
-        n_rings, n_real = int(self.usable.sum()), int(self.has_trend[self.usable].sum())
+    def typical_trend(self) -> tuple[float, float]:
+        """Median of the rings' ``smooth``, and its standard error; zero if not more rings have one than by chance."""
+        usable = self.usable
+        n_rings, n_real = int(usable.sum()), int(self.has_trend[usable].sum())
+        weights = quantile_weights(self.smooth[usable], 0.5)
+        error = float(standard_error(weights @ self.smooth_replicates[usable]))
         if n_real == 0 or bdtrc(n_real - 1, n_rings, _FALSE_TRENDS) > _BY_CHANCE:
-            return 0.0
-        return float(np.sqrt(max(np.median(self.smooth[self.usable]), 0.0)))
+            return 0.0, error
+        return max(float(weights @ self.smooth[usable]), 0.0), error
 
     @property
     def typical(self) -> Scatter | None:
@@ -155,11 +161,11 @@ def ring_scatter(cake: Cake, rings: Rings, profile: RingProfile, overlap_length:
     relative = (np.maximum(grains, 0) + total) / safe**2
     relatives = (np.maximum(grain_replicates, 0) + totals) / safes**2
     photons = total / safe**2
-    smooth, has_trend = fit.smooth_variance(counts, variance)
+    smooth, has_trend, smooth_replicates = fit.smooth_variance(counts, variance)
     spots, bound, spots_replicates = _spots(grains / safe**2, grain_replicates / safes**2, photons, degrees)
     return RingScatter(
         counts.sum(axis=1) - background, relative, photons, relatives, spots, bound, spots_replicates,
-        smooth, good & has_trend,
+        smooth, good & has_trend, smooth_replicates,
     )  # fmt: skip
 
 

@@ -84,7 +84,7 @@ def test_statistics_are_part_of_the_summed_image(results):
     assert known["measures"]["spots"] == {"value": 50.0, "low": 50.0, "high": None, "bound": "lower"}
     assert known["independent_frames"]["value"] == 58.0
     assert known["repeating_fraction"] is None
-    assert known["photon_share"] == 0.75
+    assert known["photon_share"]["value"] == 0.75
     assert np.array_equal(known["bin_spottiness"], [0.02, np.nan, 0.03, np.nan], equal_nan=True)
 
 

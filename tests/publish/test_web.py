@@ -9,6 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from ringwatch.errors import PublishError
+from ringwatch.messages import Estimate
 from ringwatch.publish import api, guard
 from ringwatch.publish.outlet import OutletFacts
 from ringwatch.publish.web import WebPublisher
@@ -319,7 +320,8 @@ def test_metrics_of_statistics_and_decision(web, http, results):
 
 
 def test_metrics_leave_out_what_is_not_known(web, http, results):
-    show(web, results.event(), results.measured(measures={}, independent_frames=None, photon_share=float("nan")))
+    nothing = Estimate(float("nan"), 0.0, 1.0)
+    show(web, results.event(), results.measured(measures={}, independent_frames=None, photon_share=nothing))
     show(web, results.decision(value=None, forecast=None))
     names = {name for name, *_ in metrics(http)}
     assert not names & {"ringwatch_ring_uncertainty_ratio", "ringwatch_independent_frames"}

@@ -101,7 +101,7 @@ def test_of_few_sectors_nothing_is_said() -> None:
     counts = 7 * even(3)
     assert fit.counts(counts).tolist() == [7 * enough, 0, 0]
     assert not fit.residuals(counts)[1:].any()
-    smooth, is_real = fit.smooth_variance(counts, np.ones(3))
+    smooth, is_real, _ = fit.smooth_variance(counts, np.ones(3))
     assert not smooth[1:].any()
     assert not is_real[1:].any()
 
@@ -117,7 +117,7 @@ def test_a_modulation_is_a_trend_of_its_size_and_no_scatter(expected: Array) -> 
     share = truth / fit.counts(truth)[:, np.newaxis]
     even_share = fit.covered * expected / fit.counts(expected)[:, np.newaxis]
     true = np.sqrt(np.where(fit.covered, (share - even_share) ** 2 / np.maximum(even_share, 1e-9), 0).sum(axis=1))
-    smooth, is_real = fit.smooth_variance(counts, scatter)
+    smooth, is_real, _ = fit.smooth_variance(counts, scatter)
     np.testing.assert_allclose(np.sqrt(smooth), true, rtol=0.1)
     assert is_real.all()
     assert true.mean() == pytest.approx(0.2 / np.sqrt(2), rel=0.1)
@@ -128,7 +128,7 @@ def test_noise_is_no_trend(seen: int) -> None:
     """In 95 of 100 rings, however little of them is seen."""
     expected = even(4000) * (np.arange(SECTORS) < seen)
     fit, counts = SmoothFit(expected), np.random.default_rng(5).poisson(500 * expected).astype(float)
-    smooth, is_real = fit.smooth_variance(counts, variance(fit, counts))
+    smooth, is_real, _ = fit.smooth_variance(counts, variance(fit, counts))
     assert is_real.mean() == pytest.approx(0.05, abs=0.015)
     assert smooth.mean() == pytest.approx(0, abs=4 * smooth.std() / np.sqrt(smooth.size))
 

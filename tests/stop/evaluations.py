@@ -47,8 +47,8 @@ def statistics(n_frames: int, measurements: Mapping[Metric, Measurement], **chan
     fields: dict[str, Any] = {
         "independent_frames": estimate(0.8 * n_frames, 0.05),
         "repeating_fraction": Estimate(0.0, -0.02, 0.02),
-        "azimuthal_trend": 0.01,
-        "photon_share": 0.1,
+        "azimuthal_trend": Estimate(0.01, 0.0, 0.02),
+        "photon_share": Estimate(0.1, 0.08, 0.12),
         "crystallites": estimate(400.0, 0.05),
         "bin_spottiness": np.full(4, 0.02),
         "rings": rings(0.010, 0.012, 0.014),

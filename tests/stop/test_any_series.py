@@ -58,7 +58,7 @@ def evaluations(draw: st.DrawFn, n_frames: int, elapsed_s: float | None) -> Eval
     changes: dict[str, Any] = {
         "independent_frames": draw(st.none() | estimates(draw(log_uniform(1, n_frames + 1)))),
         "repeating_fraction": draw(st.sampled_from([None, Estimate(repeating, repeating - 0.1, repeating + 0.1)])),
-        "azimuthal_trend": draw(st.none() | st.floats(0, 2)),
+        "azimuthal_trend": draw(st.none() | estimates(draw(st.floats(0, 2)))),
         "crystallites": draw(st.none() | estimates(draw(log_uniform(0.1, 1e6)))),
         "rings": draw(st.sampled_from([None, rings(0.01), rings(0.01, 0.02, float("nan"))])),
     }

@@ -209,7 +209,7 @@ SAID: list[tuple[Reason, dict[str, Any], str]] = [
     ),
     (
         "above_target",
-        {"azimuthal_trend": 0.11},
+        {"azimuthal_trend": Estimate(0.11, 0.1, 0.12)},
         (
             "Keep measuring: 3.4 % now, target 2 %. Rings vary smoothly with azimuth by 11 % (texture, shadow, "
             "polarization, beam centre). Not counted as grains."

@@ -11,8 +11,7 @@ from ringwatch.messages import Decision, Estimate, Forecast, Metric, Scalar, Sco
 
 METRICS: tuple[Metric, ...] = get_args(Metric)
 _PARTS = {"value": "", "low": "_low", "high": "_high", "bound": "_bound"}
-_ESTIMATES = ("independent_frames", "repeating_fraction", "crystallites")
-_SCALARS = ("azimuthal_trend", "photon_share")
+_ESTIMATES = ("independent_frames", "repeating_fraction", "crystallites", "azimuthal_trend", "photon_share")
 _DECISION = ("metric", "value", "low", "high", "target", "action", "armed", "reason_code")
 
 
@@ -24,7 +23,7 @@ def statistics(known: Statistics | None) -> dict[str, Scalar]:
         flat.update(_estimate(metric, measures.get(metric)))
     for name in _ESTIMATES:
         flat.update(_estimate(name, getattr(known, name, None)))
-    return flat | {name: getattr(known, name, None) for name in _SCALARS}
+    return flat
 
 
 def decision(made: Decision | None) -> dict[str, Scalar]:

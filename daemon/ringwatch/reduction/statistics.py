@@ -98,7 +98,8 @@ class SpotStatistics:
         rings = ring_scatter(cake, found, profile, self._history.overlap_length(fit, length)) if len(found) else None
         scatters = spottiness_scatter(image)
         trend = _trend(rings)
-        measurements = _measurements(image, scatters, rings, trend, self._rings_fraction)
+        smooth = 0.0 if trend is None else trend.value**2
+        measurements = _measurements(image, scatters, rings, smooth, self._rings_fraction)
         statistics = Statistics(
             n_frames=n_frames,
             measures={metric: measurement.estimate for metric, measurement in measurements.items()},
@@ -117,32 +118,32 @@ def _measurements(
     image: ImageSums,
     scatters: tuple[Scatter, Scatter, Scatter | None],
     rings: RingScatter | None,
-    trend: float | None,
+    smooth: float,
     rings_fraction: float,
 ) -> Measurements:
     plain, weighted, even = scatters
     found: dict[Metric, Measurement] = {
-        "spottiness": _falling(plain, trend),
-        "spottiness_weighted": _falling(weighted, trend),
+        "spottiness": _falling(plain, smooth),
+        "spottiness_weighted": _falling(weighted, smooth),
     }
     if even is not None:
-        found["spottiness_rings"] = _falling(even, trend)
-        found["excess"] = _excess(even, trend)
-        found["relative_error"] = _relative_error(image, even, trend)
+        found["spottiness_rings"] = _falling(even, smooth)
+        found["excess"] = _excess(even, smooth)
+        found["relative_error"] = _relative_error(image, even, smooth)
     uncertainty = None if rings is None else rings.typical
     if rings is not None and uncertainty is not None:
-        found["ring_uncertainty"] = _falling(uncertainty, None)
+        found["ring_uncertainty"] = _falling(uncertainty, 0.0)
         found["spots"] = _spots(rings, rings_fraction)
         counts = _counts(rings, rings_fraction)
         found |= {"counts": counts} if counts else {}
     return {metric: measurement for metric, measurement in found.items() if measurement.variance != 0}
 
 
-def _falling(scatter: Scatter, trend: float | None) -> Measurement:
-    """A metric that is the root of its scatter."""
+def _falling(scatter: Scatter, smooth: float) -> Measurement:
+    """A metric that is the root of its scatter; ``smooth`` is the relative variance of the azimuthal trend."""
     return Measurement(
         _root(scatter.total, scatter.replicates), scatter.total, scatter.photons,
-        scatter.trend_factor * (trend or 0.0) ** 2, scatter.slope, scatter.replicates,
+        scatter.trend_factor * smooth, scatter.slope, scatter.replicates,
     )  # fmt: skip
 
 
@@ -156,19 +157,19 @@ def _root(variance: float, replicates: Floats) -> Estimate:
     return Estimate(value, value / factor, value * factor)
 
 
-def _excess(scatter: Scatter, trend: float | None) -> Measurement:
+def _excess(scatter: Scatter, smooth: float) -> Measurement:
     """Root of what photon noise does not explain; negative where there is less scatter than that."""
     variance, error = scatter.total - scatter.photons, float(standard_error(scatter.replicates))
     limits = (variance, variance - NORMAL_95 * error, variance + NORMAL_95 * error)
     value, low, high = (float(np.copysign(np.sqrt(abs(limit)), limit)) for limit in limits)
     replicates = np.maximum(scatter.replicates - scatter.photons, 1e-3 * scatter.photons)
     return Measurement(
-        Estimate(value, low, high), variance, 0.0, scatter.trend_factor * (trend or 0.0) ** 2,
+        Estimate(value, low, high), variance, 0.0, scatter.trend_factor * smooth,
         scatter.slope, replicates, left_out=scatter.photons,
     )  # fmt: skip
 
 
-def _relative_error(image: ImageSums, scatter: Scatter, trend: float | None) -> Measurement:
+def _relative_error(image: ImageSums, scatter: Scatter, smooth: float) -> Measurement:
     """Mean over the bins of standard error over intensity, as ID31 uses it; its scatter is that of the spottiness."""
     value = float(np.nanmean(bin_spottiness(image)))
     ratio = value**2 / scatter.total if scatter.total > 0 else 0.0
@@ -179,7 +180,7 @@ def _relative_error(image: ImageSums, scatter: Scatter, trend: float | None) -> 
         ratio * scatter.slope,
         ratio * scatter.trend_factor,
     )
-    return _falling(like, trend)
+    return _falling(like, smooth)
 
 
 def _spots(rings: RingScatter, rings_fraction: float) -> Measurement:
@@ -219,14 +220,21 @@ def _repeating(motion: Motion | None) -> Estimate | None:
     return Estimate(motion.repeating, motion.repeating - error, motion.repeating + error)
 
 
-def _trend(rings: RingScatter | None) -> float | None:
+def _trend(rings: RingScatter | None) -> Estimate | None:
     if rings is None or not rings.usable.any():
         return None
-    return rings.typical_trend
+    smooth, error = rings.typical_trend
+    value, low, high = (
+        float(np.sqrt(max(smooth + deviations * error, 0.0))) for deviations in (0, -NORMAL_95, NORMAL_95)
+    )
+    return Estimate(value, low, high)
 
 
-def _photon_share(scatter: Scatter | None) -> float | None:
-    return None if scatter is None or scatter.total <= 0 else min(scatter.photons / scatter.total, 1.0)
+def _photon_share(scatter: Scatter | None) -> Estimate | None:
+    if scatter is None or scatter.total <= 0:
+        return None
+    inner = _root((scatter.photons / scatter.total) ** 2, (scatter.photons / scatter.replicates) ** 2)
+    return Estimate(min(inner.value, 1.0), min(inner.low, 1.0), min(inner.high, 1.0))
 
 
 def _crystallites(rings: RingScatter | None) -> Estimate | None:

@@ -220,10 +220,10 @@ def _guard(what: Callable[[Evaluation], str]) -> Callable[[Decision, Evaluation,
 
 def _trend(evaluation: Evaluation) -> str:
     trend = evaluation.statistics.azimuthal_trend
-    if trend is None or trend < _TREND_WORTH_TELLING:
+    if trend is None or trend.value < _TREND_WORTH_TELLING:
         return ""
     cause = "(texture, shadow, polarization, beam centre)"
-    return f"Rings vary smoothly with azimuth by {percent(trend)} {cause}. Not counted as grains."
+    return f"Rings vary smoothly with azimuth by {percent(trend.value)} {cause}. Not counted as grains."
 
 
 def _remaining(decision: Decision, evaluation: Evaluation, config: StopConfig) -> str:
