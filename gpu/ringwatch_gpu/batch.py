@@ -14,7 +14,7 @@ from . import exact
 from .geometry import Geometry
 from .groups import GroupKernels, groups_program
 from .image import ImageBuffers, ImageEvaluation, evaluation_bytes, image_program
-from .lanes import LaneKernels, lanes_program
+from .lanes import LaneKernels, lanes_bytes, lanes_program
 from .memory import Slots, check_memory
 from .reference import ImageSums
 from .sectors import SectorKernel, sectors_program
@@ -64,6 +64,9 @@ class BatchIntegrator:
         Where to compute.
     form
         Kernel form; by default the one that suits the device.
+    evaluates
+        Whether `evaluate_image` will be called. Its memory grows with the bins more than all the rest: a large cake may
+        fit only without.
 
     Raises
     ------
@@ -71,22 +74,31 @@ class BatchIntegrator:
     """
 
     def __init__(
-        self, geometry: Geometry, dtype: np.dtype[np.generic], device: cl.Device, form: Form | None = None
+        self,
+        geometry: Geometry,
+        dtype: np.dtype[np.generic],
+        device: cl.Device,
+        form: Form | None = None,
+        *,
+        evaluates: bool = True,
     ) -> None:
         self.geometry, self.dtype = geometry, dtype
         self.form = form or default_form(device)
         share = self.form == "groups"
         batch_bytes = BATCH * geometry.pixels * dtype.itemsize
-        evaluation = evaluation_bytes(geometry.bins, share)
-        needed = SLOT_SETS * batch_bytes + _BYTES_A_PIXEL * geometry.pixels + sum(evaluation)
-        check_memory(device, needed, max(batch_bytes, *evaluation))
+        evaluation = evaluation_bytes(geometry.bins, share) if evaluates else (0, 0)
+        histograms = (0, 0) if share else lanes_bytes(device, geometry.bins)
+        needed = SLOT_SETS * batch_bytes + _BYTES_A_PIXEL * geometry.pixels + sum(evaluation + histograms)
+        check_memory(device, needed, max(batch_bytes, *evaluation, *histograms))
         self.context = cl.Context([device])
         self._queue = cl.CommandQueue(self.context)
         self._slots = [Slots(self._queue, BATCH, geometry.pixels, dtype) for _ in range(SLOT_SETS)]
         self._image = ImageBuffers(self._queue, geometry.pixels)
         self.static = StaticSums.of(geometry.bin_table, geometry.norm_q, geometry.bins)
         self._tables = DeviceTables(self._queue, geometry)
-        self._evaluation = ImageEvaluation(self._queue, geometry, self.static, self._tables, self._image, share)
+        self._evaluation = (
+            ImageEvaluation(self._queue, geometry, self.static, self._tables, self._image, share) if evaluates else None
+        )
         kernels = GroupKernels if self.form == "groups" else LaneKernels
         self._kernels: GroupKernels | LaneKernels = kernels(self._queue, geometry, dtype, self._image, self._tables)
         self._sectors = SectorKernel(self._queue, geometry, dtype, share)
@@ -103,7 +115,8 @@ class BatchIntegrator:
             return
         old, new = self.geometry.bin_table, geometry.bin_table
         self.static = self.static.moved(old, new, geometry.norm_q, geometry.bins)
-        self._evaluation.change_mask(geometry, self.static)
+        if self._evaluation:
+            self._evaluation.change_mask(geometry, self.static)
         self._tables.change_bins(new)
         self._kernels.change_mask(geometry)
         self._sectors.change_mask(geometry)
@@ -156,7 +169,15 @@ class BatchIntegrator:
         return self._sectors.sums(self._slots[which].buffer, slot, validity)
 
     def evaluate_image(self, n_frames: int) -> ImageSums:
-        """Statistics of the summed image, which holds ``n_frames`` frames."""
+        """Statistics of the summed image, which holds ``n_frames`` frames.
+
+        Raises
+        ------
+        ValueError
+            The integrator was made without evaluation.
+        """
+        if self._evaluation is None:
+            raise ValueError("this integrator was made with evaluates=False")
         return self._evaluation.run(n_frames)
 
     def read_image(self) -> tuple[NDArray[np.uint64], NDArray[np.uint32]]:

@@ -48,6 +48,21 @@ def total(a: Words) -> Words:
     return result
 
 
+def grouped(a: Words, group: NDArray[np.integer], groups: int) -> Words:
+    """Sums of the words (..., n, 2) that have the same ``group`` (n,), modulo 2^128: (..., groups, 2).
+
+    Words of groups beyond [0, groups) are left out. Up to 2^32 words a group.
+    """
+    kept = group < groups
+    halves = np.stack([a & _MASK_32, a >> _SHIFT_32], axis=-1)[..., kept, :, :]
+    sums = np.zeros((groups, *a.shape[:-2], 2, 2), np.uint64)
+    np.add.at(sums, group[kept], np.moveaxis(halves, -3, 0))
+    high, low = np.moveaxis(np.moveaxis(sums, 0, -3), -2, 0)
+    result = from_halves(low[..., 0], low[..., 1])
+    result[..., 0] += high[..., 0] + (high[..., 1] << _SHIFT_32)
+    return result
+
+
 def scaled(a: Words, factor: int) -> Words:
     """Product with a small non-negative integer (below 2^32), modulo 2^128."""
     f = np.uint64(factor)

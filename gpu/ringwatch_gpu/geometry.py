@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from . import geometry_cache
+from . import geometry_cache, regrouping
 from .errors import GeometryError
 from .geometry_pyfai import (
     READ_ERRORS,
@@ -29,6 +29,8 @@ _PLANCK_TIMES_LIGHT_EV_M = 6.62607015e-34 * 299792458 / 1.602176634e-19
 class Geometry:
     """How the pixels of a detector fall into radial bins, and how they are normalized. Arrays are read-only.
 
+    Where the rings are cut into cells (`cake`) every "bin" is a cell; ``edges`` and ``radial`` stay the radial ones.
+
     Attributes
     ----------
     shape
@@ -36,10 +38,10 @@ class Geometry:
     unit
         Of ``edges`` and ``radial``: "2th_deg", "2th_rad", "q_nm^-1", "q_A^-1" or "r_mm".
     edges
-        Edges of the bins, shape (bins + 1,). They do not depend on any mask. The same bins are had from pyFAI with
-        ``radial_range=(edges[0], edges[-1])``, ``mask=geometry.mask`` and no pixel splitting.
+        Edges of the radial bins, shape (radial bins + 1,). They do not depend on any mask. The same bins are had from
+        pyFAI with ``radial_range=(edges[0], edges[-1])``, ``mask=geometry.mask`` and no pixel splitting.
     radial
-        Centres of the bins, shape (bins,).
+        Centres of the radial bins, shape (radial bins,).
     bin_table
         Bin of each pixel, shape (pixels,) in C order; ``bins`` = not used (masked or outside the range).
     norm_q
@@ -64,6 +66,8 @@ class Geometry:
         Largest relative error made by rounding a normalization to ``norm_quantum``.
     sector
         Azimuthal sector of each pixel, 0 to 71, shape (pixels,).
+    azimuthal_bins
+        Into how many cells a ring is cut, 1 for whole rings.
     """
 
     shape: tuple[int, int]
@@ -82,6 +86,7 @@ class Geometry:
     pixel_size_m: tuple[float, float]
     norm_error: float
     sector: NDArray[np.uint8]
+    azimuthal_bins: int
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -144,7 +149,7 @@ class Geometry:
         """Geometry of tables made elsewhere; ``poni`` and ``source`` say where they come from."""
         return cls(
             **vars(tables),
-            azimuth_fraction=_azimuth_fraction(tables.bin_table, tables.sector, tables.radial.size),
+            azimuth_fraction=_azimuth_fraction(tables.bin_table, tables.sector, tables.bins),
             digest=table_digest(tables),
             poni=poni,
             source=source,
@@ -160,14 +165,65 @@ class Geometry:
         """
         if mask.shape != self.shape:
             raise GeometryError(f"the mask has shape {mask.shape}, the frames have {self.shape} (rows, columns)")
-        tables = PixelTables(**{field.name: getattr(self, field.name) for field in fields(PixelTables)})
         bin_table = np.where(mask.ravel(), np.uint16(self.bins), self.bin_table)
-        return Geometry.from_tables(replace(tables, bin_table=bin_table), self.poni, self.source)
+        return self._with(replace(self._tables, bin_table=bin_table))
+
+    def cake(self, azimuthal_bins: int) -> "Geometry":
+        """The same rings, each cut into equal parts of the circle, the first of which begins at -180 degrees.
+
+        Everything that takes a geometry takes a cake; what has a value for each bin is then reshaped to ``bin_shape``.
+
+        Parameters
+        ----------
+        azimuthal_bins
+            Cells of a ring: a divisor of 72. Radial times azimuthal bins are at most 65534.
+
+        Raises
+        ------
+        GeometryError
+            Too many cells, or they would not end at whole 5 degrees; the text says what fits.
+        """
+        return self._with(regrouping.cut_into_cells(self._tables, azimuthal_bins))
+
+    def coarser(self, factor: int) -> "Geometry":
+        """Each ``factor`` adjacent radial bins as one; the edges that remain are the same floats.
+
+        Raises
+        ------
+        GeometryError
+            The number of radial bins is no multiple of ``factor``.
+        """
+        return self._with(regrouping.join_radial_bins(self._tables, factor))
+
+    def arc(self, first_deg: int, last_deg: int) -> "Geometry":
+        """The same geometry with only the pixels between two azimuths, in degrees as pyFAI's chi (-180 to 180).
+
+        Parameters
+        ----------
+        first_deg, last_deg
+            Ascending multiples of 5; from 170 to 190 goes over 180.
+
+        Raises
+        ------
+        GeometryError
+            They are none.
+        """
+        return self.masked(regrouping.outside_arc(self.sector, first_deg, last_deg).reshape(self.shape))
 
     @property
     def bins(self) -> int:
-        """Number of radial bins."""
-        return self.radial.size
+        """Number of bins: of rings, or of the cells of a cake."""
+        return self.radial.size * self.azimuthal_bins
+
+    @property
+    def bin_shape(self) -> tuple[int, int]:
+        """(radial bins, azimuthal bins)."""
+        return self.radial.size, self.azimuthal_bins
+
+    @property
+    def azimuth_deg(self) -> NDArray[np.float64]:
+        """Centres of the azimuthal bins, pyFAI's chi from -180 to 180 degrees, shape (azimuthal bins,)."""
+        return np.linspace(-180, 180, 2 * self.azimuthal_bins + 1, dtype=np.float64)[1::2]
 
     @property
     def pixels(self) -> int:
@@ -184,6 +240,15 @@ class Geometry:
     def energy_eV(self) -> float | None:  # noqa: N802 - the unit's own spelling
         """Photon energy, None if the PONI has no wavelength."""
         return _PLANCK_TIMES_LIGHT_EV_M / self.wavelength_m if self.wavelength_m else None
+
+    @property
+    def _tables(self) -> PixelTables:
+        return PixelTables(**{field.name: getattr(self, field.name) for field in fields(PixelTables)})
+
+    def _with(self, tables: PixelTables) -> "Geometry":
+        """The same geometry with other tables."""
+        fraction = _azimuth_fraction(tables.bin_table, tables.sector, tables.bins)
+        return replace(self, **vars(tables), azimuth_fraction=fraction, digest=table_digest(tables))
 
 
 def read_mask(path: str | os.PathLike[str], shape: tuple[int, int]) -> NDArray[np.bool_]:

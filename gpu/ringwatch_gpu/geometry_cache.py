@@ -113,6 +113,7 @@ def _member(archive: zipfile.ZipFile, name: str, dtype: DTypeLike) -> NDArray[An
 
 def _tables(scalars: Any, arrays: dict[str, NDArray[Any]]) -> PixelTables:
     wavelength_m = float(scalars["wavelength_m"])
+    edges, radial, bin_table, norm_q, sector = (arrays[name] for name in _ARRAYS)
     return PixelTables(
         shape=(int(scalars["shape"][0]), int(scalars["shape"][1])),
         unit=scalars["unit"].decode("ascii"),
@@ -121,7 +122,11 @@ def _tables(scalars: Any, arrays: dict[str, NDArray[Any]]) -> PixelTables:
         pixel_bins=bool(scalars["pixel_bins"]),
         wavelength_m=None if np.isnan(wavelength_m) else wavelength_m,
         pixel_size_m=(float(scalars["pixel_size_m"][0]), float(scalars["pixel_size_m"][1])),
-        **arrays,
+        edges=edges,
+        radial=radial,
+        bin_table=bin_table,
+        norm_q=norm_q,
+        sector=sector,
     )
 
 

@@ -94,6 +94,12 @@ class PixelTables:
     pixel_bins: bool
     wavelength_m: float | None
     pixel_size_m: tuple[float, float]
+    azimuthal_bins: int = 1
+
+    @property
+    def bins(self) -> int:
+        """Number of bins: of rings, or of the cells of a cake."""
+        return self.radial.size * self.azimuthal_bins
 
 
 def load_integrator(recipe: Recipe, source: str) -> Any:
@@ -171,6 +177,7 @@ def norm_quantum(largest: float) -> float:
 def table_digest(tables: PixelTables) -> str:
     """SHA-256 of all that must be equal before two sums may be added, as hexadecimal digits."""
     words = {"shape": tables.shape, "unit": tables.unit, "norm_quantum": tables.norm_quantum}
+    words |= {"azimuthal_bins": tables.azimuthal_bins} if tables.azimuthal_bins > 1 else {}
     rules = {"splitting": "no", "signal_quantum": 1, "monitor_reference": None}
     digest = hashlib.sha256(json.dumps(words | rules, sort_keys=True).encode())
     for array, dtype in ((tables.edges, "<f8"), (tables.norm_q, "<u4"), (tables.bin_table, "<u2")):

@@ -70,5 +70,5 @@ class Integrator:
 
     def _batch_for(self, dtype: np.dtype[np.generic]) -> BatchIntegrator:
         if self._batch is None or self._batch.dtype != dtype:
-            self._batch = BatchIntegrator(self.geometry, dtype, self._device)
+            self._batch = BatchIntegrator(self.geometry, dtype, self._device, evaluates=False)
         return self._batch

@@ -29,11 +29,17 @@ _LANES_BYTES = BATCH * 8
 def lanes_program(context: cl.Context, geometry: Geometry, dtype: np.dtype[np.generic]) -> cl.Program:
     """The compiled kernels for a geometry and a pixel type."""
     constants: dict[str, int | str] = {"PIXEL": pixel_type(dtype), "PIXELS": geometry.pixels}
-    return build(context, "lanes", {**constants, "BINS": geometry.bins, "ITEMS": _items(context)})
+    return build(context, "lanes", {**constants, "BINS": geometry.bins, "ITEMS": _items(context.devices[0])})
 
 
-def _items(context: cl.Context) -> int:
-    return _ITEMS_PER_UNIT * context.devices[0].max_compute_units
+def lanes_bytes(device: cl.Device, bins: int) -> tuple[int, int]:
+    """Sizes of the two large buffers of the work-items: their sums, and those of what is lost."""
+    histogram = _items(device) * bins * _LANES_BYTES
+    return histogram * _PLAIN_PLANES, histogram * LOST_PLANES
+
+
+def _items(device: cl.Device) -> int:
+    return _ITEMS_PER_UNIT * device.max_compute_units
 
 
 class LaneKernels:
@@ -48,12 +54,11 @@ class LaneKernels:
         tables: DeviceTables,
     ) -> None:
         self._queue, context = queue, queue.context
-        bins, self._items = geometry.bins, _items(context)
+        bins, self._items = geometry.bins, _items(context.devices[0])
         program = lanes_program(context, geometry, dtype)
         flags, planes = cl.mem_flags, BATCH * bins * 8
         zeros = constant(context, np.zeros(geometry.pixels, dtype))
-        partial = cl.Buffer(context, flags.READ_WRITE, self._items * bins * _PLAIN_PLANES * _LANES_BYTES)
-        losses = cl.Buffer(context, flags.READ_WRITE, self._items * bins * LOST_PLANES * _LANES_BYTES)
+        partial, losses = (cl.Buffer(context, flags.READ_WRITE, n) for n in lanes_bytes(context.devices[0], bins))
         self._kept = (zeros, partial, losses)  # kernels do not keep their arguments alive
         self._seen = cl.Buffer(context, flags.WRITE_ONLY, self._items * 4)
         self._seen_host = np.empty(self._items, np.uint32)

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from . import exact
 from .errors import DigestMismatch
 from .exact import Integers, Words
+from .geometry import Geometry
+from .regrouping import places
 
 ROWS = ("signal", "signal_sq", "norm_signal", "norm", "norm_sq", "count")
 _CANCELLED = 1e-7
@@ -157,6 +159,31 @@ class RingSums:
         """These sums and those of a batch of frames, shape (frames, 6, bins, 2)."""
         words = exact.add(self.words, exact.total(rows))
         return RingSums(words, self.n_frames + len(rows), self.digest, self.norm_quantum)
+
+    def rebinned(self, fine: Geometry, coarse: Geometry) -> "RingSums":
+        """The sums of coarser bins: what integrating the same frames with ``coarse`` gives, bit for bit.
+
+        So they carry the digest of ``coarse`` and add to sums that were integrated with it.
+
+        Parameters
+        ----------
+        fine
+            The geometry of these sums.
+        coarse
+            One whose bins are made of whole bins of ``fine``: from a cake to rings or to an arc of them, or to fewer
+            radial bins (`Geometry.cake`, `Geometry.arc`, `Geometry.coarser`).
+
+        Raises
+        ------
+        DigestMismatch
+            ``fine`` is not the geometry of these sums.
+        GeometryError
+            The bins do not fit.
+        """
+        if fine.digest != self.digest:
+            raise DigestMismatch(self.digest, fine.digest)
+        words = exact.grouped(self.words, places(fine, coarse), coarse.bins)
+        return RingSums(words, self.n_frames, coarse.digest, self.norm_quantum)
 
     def row(self, name: str) -> Integers:
         """One of `ROWS` as Python integers, shape (bins,)."""

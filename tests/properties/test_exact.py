@@ -58,3 +58,11 @@ def test_bincount_is_exact(pairs: list[tuple[int, int]]) -> None:
 @given(st.lists(st.integers(0, 2**127 - 1), min_size=1, max_size=8))
 def test_to_float_is_within_one_unit_in_the_last_place(values: list[int]) -> None:
     np.testing.assert_allclose(exact.to_float(array(values)), [float(v) for v in values], rtol=2.3e-16)
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), SIGNED, SIGNED), max_size=20))
+def test_groups_are_summed_and_what_is_in_none_is_left_out(rows: list[tuple[int, int, int]]) -> None:
+    group = np.array([g for g, _, _ in rows], np.uint16)
+    words = np.stack([array([row[k] for row in rows]) for k in (1, 2)])
+    expected = [[wrapped(sum(row[k] for row in rows if row[0] == g)) for g in range(3)] for k in (1, 2)]
+    assert [integers(row) for row in exact.grouped(words, group, 3)] == expected
