@@ -85,7 +85,7 @@ class SeriesStart:
     pixel_mask
         True = ignore this pixel.
     flatfield, flatfield_applied
-        The detector's flat and whether the frames are already corrected by it.
+        What the detector's counts are to be multiplied by, and whether the frames are already corrected so.
     sample
         Sample name from the header's user data.
     joined

@@ -1,17 +1,17 @@
-"""A PONI file and masks in, a Geometry out: radial bin and integer normalization of each pixel, named by a digest."""
+"""A PONI file, masks and factors in, a Geometry out: bin and integer normalization of each pixel, named by a digest."""
 
 import os
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import geometry_cache, regrouping
+from .correction import Factor, multiply_norm, product
 from .errors import GeometryError
 from .geometry_pyfai import (
-    READ_ERRORS,
     SECTORS,
     PixelTables,
     Recipe,
@@ -20,8 +20,8 @@ from .geometry_pyfai import (
     load_integrator,
     table_digest,
 )
+from .poni import read_poni
 
-_MAX_PONI_BYTES = 1 << 20
 _PLANCK_TIMES_LIGHT_EV_M = 6.62607015e-34 * 299792458 / 1.602176634e-19
 
 
@@ -45,7 +45,8 @@ class Geometry:
     bin_table
         Bin of each pixel, shape (pixels,) in C order; ``bins`` = not used (masked or outside the range).
     norm_q
-        Normalization (solid angle x polarization) in units of ``norm_quantum``, shape (pixels,); > 0 where used.
+        Normalization (solid angle x polarization x flat x absorption) in units of ``norm_quantum``, shape (pixels,);
+        > 0 where used.
     norm_quantum
         2^-30, or a larger power of two if a normalization exceeds 2.
     azimuth_fraction
@@ -63,11 +64,14 @@ class Geometry:
     pixel_size_m
         (rows, columns).
     norm_error
-        Largest relative error made by rounding a normalization to ``norm_quantum``.
+        Largest relative error made by rounding a normalization to ``norm_quantum``; with a flat field or absorption,
+        which multiply what was rounded before, an upper bound of it.
     sector
         Azimuthal sector of each pixel, 0 to 71, shape (pixels,).
     azimuthal_bins
         Into how many cells a ring is cut, 1 for whole rings.
+    flat, absorption
+        The factors that `corrected` brought into the normalization, shape (rows, columns); None where there is none.
     """
 
     shape: tuple[int, int]
@@ -87,6 +91,8 @@ class Geometry:
     norm_error: float
     sector: NDArray[np.uint8]
     azimuthal_bins: int
+    flat: Factor | None = None
+    absorption: Factor | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -138,7 +144,7 @@ class Geometry:
         GeometryError
             The PONI cannot be read or does not say enough, or the bins asked for make no sense.
         """
-        text, source = _read_poni(poni)
+        text, source = read_poni(poni)
         recipe = Recipe(text, shape, unit, bins, radial_range, solid_angle, polarization)
         tables = _cached_tables(recipe, source, cache_dir or geometry_cache.default_folder())
         geometry = cls.from_tables(tables, text, source)
@@ -167,6 +173,33 @@ class Geometry:
             raise GeometryError(f"the mask has shape {mask.shape}, the frames have {self.shape} (rows, columns)")
         bin_table = np.where(mask.ravel(), np.uint16(self.bins), self.bin_table)
         return self._with(replace(self._tables, bin_table=bin_table))
+
+    def corrected(self, *, flat: NDArray[Any] | None = None, absorption: NDArray[Any] | None = None) -> "Geometry":
+        """The same geometry with more factors in the normalization: counts are divided by each, as in pyFAI.
+
+        Pixels whose factor is not a positive finite number are ignored. To be called after `masked`: the wild values of
+        pixels that are not used would cost the others their precision.
+
+        Parameters
+        ----------
+        flat
+            Sensitivity of each pixel, shape (rows, columns).
+        absorption
+            Share of the photons that reaches each pixel, shape (rows, columns).
+
+        Raises
+        ------
+        GeometryError
+            A factor is of another shape, holds no real numbers, or leaves no pixel.
+        """
+        if flat is None and absorption is None:
+            return self
+        tables = self._tables
+        for factor, name in ((flat, "flat field"), (absorption, "absorption")):
+            if factor is not None:
+                tables = multiply_norm(tables, factor, name)
+        factors = product(self.flat, flat), product(self.absorption, absorption)
+        return replace(self._with(tables), flat=factors[0], absorption=factors[1])
 
     def cake(self, azimuthal_bins: int) -> "Geometry":
         """The same rings, each cut into equal parts of the circle, the first of which begins at -180 degrees.
@@ -246,46 +279,9 @@ class Geometry:
         return PixelTables(**{field.name: getattr(self, field.name) for field in fields(PixelTables)})
 
     def _with(self, tables: PixelTables) -> "Geometry":
-        """The same geometry with other tables."""
+        """The same origin and factors with other tables."""
         fraction = _azimuth_fraction(tables.bin_table, tables.sector, tables.bins)
         return replace(self, **vars(tables), azimuth_fraction=fraction, digest=table_digest(tables))
-
-
-def read_mask(path: str | os.PathLike[str], shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """Mask of a file that fabio reads (EDF, TIFF, NumPy, Fit2D, CBF...); not 0 = ignore this pixel.
-
-    Raises
-    ------
-    GeometryError
-        The file cannot be read, or is not of shape ``shape`` (rows, columns).
-    """
-    import fabio  # noqa: PLC0415 - only where there is a mask
-
-    try:
-        with fabio.open(os.fspath(path)) as image:
-            mask: NDArray[np.bool_] = np.asarray(image.data) != 0
-    except READ_ERRORS as error:
-        raise GeometryError(f"the mask {path} cannot be read: {error}") from error
-    if mask.shape != shape:
-        raise GeometryError(f"the mask {path} has shape {mask.shape}, the frames have {shape} (rows, columns)")
-    return mask
-
-
-def _read_poni(poni: str | os.PathLike[str]) -> tuple[str, str]:
-    """Text and name of a PONI that is given as text or as a path."""
-    if isinstance(poni, str) and ("\n" in poni or poni.lstrip().startswith("{")):
-        return poni, "<text>"
-    path = Path(poni)
-    try:
-        with path.open("rb") as file:
-            text = file.read(_MAX_PONI_BYTES + 1).decode()
-    except OSError as error:
-        raise GeometryError(f"the PONI file {path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise GeometryError(f"{path} is not a PONI file: {error}") from error
-    if len(text) > _MAX_PONI_BYTES:
-        raise GeometryError(f"{path} is not a PONI file: it is larger than {_MAX_PONI_BYTES} bytes")
-    return text, str(path)
 
 
 def _cached_tables(recipe: Recipe, source: str, folder: Path) -> PixelTables:

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from . import loader
 from .errors import GeometryError, GeometryMismatch, ShapeUnknown
+from .norms import quantised, rounding_error
+from .poni import check_complete, detector_shape, poni_entries
 
 UNITS = ("2th_deg", "2th_rad", "q_nm^-1", "q_A^-1", "r_mm")
 SECTORS = 72
@@ -115,8 +117,8 @@ def load_integrator(recipe: Recipe, source: str) -> Any:
     from pyFAI.io.ponifile import PoniFile  # noqa: PLC0415 - likewise
 
     try:
-        poni = PoniFile(_poni_entries(recipe.poni))
-        _check_complete(poni, recipe.unit, source)
+        poni = PoniFile(poni_entries(recipe.poni))
+        check_complete(poni, recipe.unit, source)
         return pyFAI.load(poni)
     except GeometryError:
         raise
@@ -147,8 +149,7 @@ def build_tables(recipe: Recipe, integrator: Any, source: str) -> PixelTables:
     bins = _radial_bins(integrator, shape, recipe)
     z, y, x = np.moveaxis(integrator.position_array(shape), -1, 0)
     norm = _normalization(integrator, (z, y, x), recipe)
-    quantum = norm_quantum(float(norm.max()))
-    norm_q = np.rint(norm / quantum).astype(np.uint32)
+    norm_q, quantum = quantised(norm)
     bins.table[(norm_q == 0) | _detector_mask(integrator.detector, shape)] = bins.number
     used = bins.table < bins.number
     if not used.any():
@@ -161,17 +162,12 @@ def build_tables(recipe: Recipe, integrator: Any, source: str) -> PixelTables:
         bin_table=bins.table.ravel(),
         norm_q=norm_q.ravel(),
         norm_quantum=quantum,
-        norm_error=float(np.abs(norm_q[used] * quantum / norm[used] - 1).max()),
+        norm_error=rounding_error(norm[used], norm_q[used], quantum),
         sector=_sectors(y, x).ravel(),
         pixel_bins=bins.pixel_wide,
         wavelength_m=integrator.wavelength or None,
         pixel_size_m=(float(integrator.detector.pixel1), float(integrator.detector.pixel2)),
     )
-
-
-def norm_quantum(largest: float) -> float:
-    """Unit of the integer normalizations: 2^-30, or the power of two that brings a largest value > 2 below 2^31."""
-    return 2.0 ** (math.ceil(math.log2(max(2.0, largest))) - 31)
 
 
 def table_digest(tables: PixelTables) -> str:
@@ -185,45 +181,8 @@ def table_digest(tables: PixelTables) -> str:
     return digest.hexdigest()
 
 
-# ------------------------------------------------------------------------------------------------ reading the PONI
-
-
-def _poni_entries(text: str) -> dict[str, Any]:
-    """Keys and values of a PONI; of repeated keys the last one counts, as programs append to the file."""
-    if text.lstrip().startswith("{"):
-        config: dict[str, Any] = json.loads(text)
-        return dict(config.get("poni") or config)
-    lines = (line.partition(":") for line in text.splitlines() if not line.startswith("#"))
-    return {key.strip().lower(): value.strip() for key, colon, value in lines if colon}
-
-
-def _check_complete(poni: Any, unit: str, source: str) -> None:
-    """Raise GeometryError where pyFAI would quietly go on with a default or a senseless number."""
-    needed = {"Distance": poni.dist, "Poni1": poni.poni1, "Poni2": poni.poni2}
-    needed["pixel size 1"], needed["pixel size 2"] = (
-        (poni.detector.pixel1, poni.detector.pixel2) if poni.detector else (None, None)
-    )
-    if unit.startswith("q_"):
-        needed["Wavelength"] = poni.wavelength
-    missing = [name for name, value in needed.items() if value is None]
-    if missing:
-        raise GeometryError(f"{source} does not say {', '.join(missing)}: is it a PONI file?")
-    numbers = [*needed.values(), *(value or 0 for value in (poni.rot1, poni.rot2, poni.rot3, poni.wavelength))]
-    lengths = [poni.dist, poni.detector.pixel1, poni.detector.pixel2, poni.wavelength or 1]
-    _detector_shape(poni.detector)
-    if not all(map(math.isfinite, numbers)) or min(lengths) <= 0:
-        raise GeometryError(f"{source}: distance, pixel size and wavelength must be positive, all numbers finite")
-
-
-def _detector_shape(detector: Any) -> tuple[int, int] | None:
-    if detector.shape is None:
-        return None
-    rows, columns = detector.shape
-    return int(rows), int(columns)
-
-
 def _frame_shape(wanted: tuple[int, int] | None, detector: Any, source: str) -> tuple[int, int]:
-    shape = _detector_shape(detector) or wanted
+    shape = detector_shape(detector) or wanted
     if shape is None:
         raise ShapeUnknown(f"{source} does not say the shape of the detector: the shape of the frames is needed")
     if wanted is not None and wanted != shape:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pyopencl as cl
@@ -116,6 +116,33 @@ def assert_same_profile(found: RingProfile, expected: RingProfile, azimuth: np.n
 def test_pyfai_and_two_pass_float64_agree(device: cl.Device, recording: Load, name: str) -> None:
     data = recording(name)
     comparison = Verification(data.geometry, data.frames.dtype, device).compare(data.frames[:2], data.validity)
+    assert all(item.agrees for item in comparison), comparison
+
+
+FACTORS = {"solid_angle": True, "polarization": 0.95, "flat": True, "absorption": True}
+NO_FACTORS = {"solid_angle": False, "polarization": None, "flat": None, "absorption": None}
+
+
+def maps(shape: tuple[int, int]) -> dict[str, np.ndarray]:
+    """A flat field with dead pixels, and an absorption that differs more within the rings than any sample's."""
+    y, x = np.indices(shape) / np.reshape(shape, (2, 1, 1))
+    flat = np.where(np.arange(y.size).reshape(shape) % 97, 1 + 0.1 * np.cos(9 * x) * np.sin(7 * y), np.nan)
+    return {"flat": flat.astype(np.float32), "absorption": np.exp(-0.8 * np.hypot(y - 0.3, x - 0.6))}
+
+
+@pytest.mark.parametrize("names", [*([name] for name in FACTORS), list(FACTORS)], ids="-".join)
+def test_pyfai_agrees_on_every_factor_of_the_normalization(
+    device: cl.Device, recording: Load, tmp_path_factory: pytest.TempPathFactory, names: list[str]
+) -> None:
+    data = recording("pil1m_fe3o4_map")
+    chosen: dict[str, Any] = NO_FACTORS | {name: FACTORS[name] for name in names}
+    choice = {name: chosen.pop(name) for name in ("solid_angle", "polarization")}
+    factors = {name: of for name, of in maps(data.geometry.shape).items() if chosen[name]}
+    cache_dir = tmp_path_factory.getbasetemp() / "factors"
+    plain = Geometry.from_poni(data.geometry.poni, data.geometry.shape, cache_dir=cache_dir, **choice)
+    corrected = plain.masked(data.geometry.mask).corrected(**factors)
+    verification = Verification(corrected, data.frames.dtype, device, **choice)
+    comparison = verification.compare(data.frames[:2], data.validity)
     assert all(item.agrees for item in comparison), comparison
 
 

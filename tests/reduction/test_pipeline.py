@@ -1,4 +1,4 @@
-"""Series after series, fed by hand: what a header does not say comes with the first frame, and refusals are counted."""
+"""Series after series, fed by hand: what header and first frame bring, what is refused, what is kept between them."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,11 +9,25 @@ import pytest
 from tests.conftest import FakeClock
 
 from ringwatch.config import FilesConfig
-from ringwatch.messages import Frame, FrameRows, Result, SeriesEnd, SeriesEvent, SeriesStart, StreamMessage
+from ringwatch.messages import (
+    Frame,
+    FrameRows,
+    Result,
+    SeriesEnd,
+    SeriesEvent,
+    SeriesResult,
+    SeriesStart,
+    StreamMessage,
+)
 from ringwatch.reduction.geometry import GeometrySource
 from ringwatch.reduction.pipeline import Reduction
 from ringwatch.reduction.series import ReductionSettings
 from ringwatch.stream.decompress import decode_into
+from ringwatch_gpu import reference
+from ringwatch_gpu.batch import BatchIntegrator
+from ringwatch_gpu.geometry import Geometry
+from ringwatch_gpu.sums import StaticSums
+from ringwatch_gpu.validity import Validity
 
 SHAPE, U2 = (40, 50), np.dtype(np.uint16)
 PONI = """poni_version: 2.1
@@ -32,11 +46,11 @@ Wavelength: 1e-10
 class Fed:
     """A reduction, what it is given and what it published."""
 
-    def __init__(self, poni: Path, device: cl.Device, clock: FakeClock) -> None:
+    def __init__(self, device: cl.Device, clock: FakeClock, **files: Path | str) -> None:
         self.messages: list[list[StreamMessage]] = []
         self.published: list[Result] = []
-        config = FilesConfig.for_poni(poni).geometry
-        source = GeometrySource(config, lambda path, shape: np.zeros(shape, bool))
+        config = FilesConfig.model_validate({"geometry": files}).geometry
+        source = GeometrySource(config, lambda path, shape, name: np.load(path))
         self.reduction = Reduction(
             self.next_batch, lambda n: [], lambda: 0, source, device, decode_into, self.published.append,
             ReductionSettings(), clock,
@@ -56,7 +70,7 @@ class Fed:
 def fed(tmp_path: Path, device: cl.Device, clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fed]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     (tmp_path / "shapeless.poni").write_text(PONI)
-    opened = Fed(tmp_path / "shapeless.poni", device, clock)
+    opened = Fed(device, clock, poni=tmp_path / "shapeless.poni")
     yield opened
     opened.reduction.close()
 
@@ -81,3 +95,63 @@ def test_frames_of_a_refused_series_are_excluded_and_the_next_series_is_reduced(
     assert refused.fates.excluded["series refused"] == 3
     fed.feed([good], [frame(0)], [SeriesEnd(2, "B")])
     assert good.fates.reduced == 1
+
+
+# ------------------------------------------------------------------------------------------------------- flat field
+
+FLAT = np.linspace(0.5, 1.5, SHAPE[0] * SHAPE[1], dtype=np.float32).reshape(SHAPE)
+
+
+def result_of(fed: Fed, start: SeriesStart) -> tuple[str, SeriesResult]:
+    """What is said at the start, and the result of one frame."""
+    fed.feed([start], [frame(0)], [SeriesEnd(start.series, start.unique_id)])
+    event = next(result for result in fed.published if isinstance(result, SeriesEvent))
+    return event.reason, next(result for result in fed.published if isinstance(result, SeriesResult))
+
+
+@pytest.mark.parametrize(
+    ("applied", "sent", "used", "warned"),
+    [(False, True, True, False), (False, False, False, True), (True, True, False, False), (None, True, False, False)],
+)
+def test_the_flat_field_of_the_header_is_used_only_if_the_detector_did_not_apply_it(
+    fed: Fed, applied: bool | None, sent: bool, used: bool, warned: bool
+) -> None:
+    start = SeriesStart(1, "A", shape=SHAPE, dtype=U2, flatfield=FLAT if sent else None, flatfield_applied=applied)
+    reason, result = result_of(fed, start)
+    plain = Geometry.from_poni(PONI, SHAPE)
+    geometry = plain.corrected(flat=1 / FLAT.astype(float)) if used else plain
+    table = geometry.bin_table, geometry.norm_q, geometry.bins
+    expected = reference.integrate(np.ones((1, geometry.pixels), U2), *table, Validity.of(U2)).rows(
+        StaticSums.of(*table)
+    )
+    np.testing.assert_array_equal(result.sums, expected[0])
+    assert result.origin.digest == geometry.digest
+    assert ("none is applied" in reason) is warned
+
+
+def test_a_flat_field_on_top_of_the_detectors_own_is_warned_of(
+    fed: Fed, tmp_path: Path, device: cl.Device, clock: FakeClock
+) -> None:
+    np.save(tmp_path / "flat.npy", FLAT)
+    for applied, said in ((True, "geometry.flat is applied on top of it"), (False, ""), (None, "")):
+        twice = Fed(device, clock, poni=tmp_path / "shapeless.poni", flat=str(tmp_path / "flat.npy"))
+        reason, result = result_of(twice, SeriesStart(1, "A", shape=SHAPE, dtype=U2, flatfield_applied=applied))
+        twice.reduction.close()
+        assert said in reason
+        assert bool(said) == bool(reason)
+        assert result.origin.digest == Geometry.from_poni(PONI, SHAPE).corrected(flat=FLAT).digest
+
+
+def test_the_integrator_is_kept_while_the_flat_field_stays(fed: Fed, monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[BatchIntegrator] = []
+
+    class Counted(BatchIntegrator):
+        def __init__(self, geometry: Geometry, dtype: np.dtype[np.generic], device: cl.Device) -> None:
+            super().__init__(geometry, dtype, device)
+            built.append(self)
+
+    monkeypatch.setattr("ringwatch.reduction.pipeline.BatchIntegrator", Counted)
+    for series, flat in enumerate([FLAT, FLAT.copy(), 2 * FLAT]):
+        start = SeriesStart(series, str(series), shape=SHAPE, dtype=U2, flatfield=flat, flatfield_applied=False)
+        fed.feed([start], [frame(0)], [SeriesEnd(series, str(series))])
+        assert len(built) == (2 if series == 2 else 1)

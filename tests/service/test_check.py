@@ -1,8 +1,11 @@
-"""A configuration tried out: what is told of rings and stop rule, and how a wrong calibrant ends."""
+"""A configuration tried out: what is told of corrections, rings and stop rule, how wrong files and calibrants end."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
@@ -56,6 +59,53 @@ def test_rings_wait_for_a_shape_that_only_the_frames_know(folder: Path) -> None:
     result = ringwatch("check", "[rings]\nd_spacings_A = [3.1]\n[stop]\nmetric = 'counts'\ntarget = 1000\n")
     assert told("rings", result) == "given d-spacings: 1; how many fall on the detector depends on its shape"
     assert "counts is at least 1000," in told("stop", result)
+
+
+def test_without_files_the_corrections_are_those_of_the_geometry(folder: Path) -> None:
+    header = "; a flat field in the stream is used where the detector did not apply it"
+    assert told("corrected", ringwatch("check", "")) == f"for solid angle, polarization 0.99{header}"
+    plain = ringwatch("check", 'solid_angle = false\npolarization = "none"\n')
+    assert told("corrected", plain) == f"for nothing{header}"
+
+
+def test_flat_field_and_absorption_are_told_with_their_values_and_the_pixels_they_cost(folder: Path) -> None:
+    flat = np.full(POWDER.shape, 0.5)
+    flat[:, 0], flat[0, 1] = np.nan, 1.25
+    np.save("flat.npy", flat)
+    with h5py.File("maps.h5", "w") as file:
+        file["entry/absorption"] = np.full(POWDER.shape, 0.25, np.float32)
+    result = ringwatch("check", 'flat = "flat.npy"\nabsorption = "maps.h5::/entry/absorption"\n')
+    assert told("corrected", result) == (
+        f"for solid angle, polarization 0.99, flat field {folder}/flat.npy (0.5 to 1.25), "
+        f"absorption {folder}/maps.h5::/entry/absorption (0.25 to 0.25)"
+    )
+    assert told("mask", result).startswith("0.5% of the pixels are ignored")
+    assert told("norm", result).endswith("kept)")
+
+
+def test_a_flat_field_far_from_1_exceeds_the_limit_of_rounding(folder: Path) -> None:
+    np.save("flat.npy", np.full(POWDER.shape, 1e-6))
+    assert told("norm", ringwatch("check", 'flat = "flat.npy"\n')).endswith("EXCEEDED)")
+
+
+WRONG_FILES = [
+    (np.ones((220, 200)), r"the flat field .*maps\.h5::/map has shape \(220, 200\), the frames have \(200, 220\)"),
+    (np.full(POWDER.shape, "1"), "the flat field .*maps.h5::/map holds object: real numbers are needed"),
+    (np.zeros(POWDER.shape), "the flat field leaves no pixel: none that counts has a positive finite value"),
+    (None, "the flat field .*maps.h5::/map cannot be read: .*doesn't exist"),
+]
+
+
+@pytest.mark.parametrize(("flat", "message"), WRONG_FILES, ids=["shape", "text", "zero", "absent"])
+def test_a_flat_field_that_cannot_be_used_ends_with_the_reason(
+    folder: Path, flat: np.ndarray | None, message: str
+) -> None:
+    with h5py.File("maps.h5", "w") as file:
+        if flat is not None:
+            file["map"] = flat.astype(object) if flat.dtype.kind == "U" else flat
+    result = ringwatch("check", 'flat = "maps.h5::/map"\n')
+    assert result.exit_code == EXIT_CONFIG
+    assert re.search(message, result.output), result.output
 
 
 @pytest.mark.parametrize(

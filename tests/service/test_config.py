@@ -56,6 +56,7 @@ def test_two_keys_are_enough_and_all_others_have_the_documented_defaults(folder:
     assert (config.stream.end_timeout_s, config.stream.late_s) == (10, 1)
     geometry = config.geometry
     assert (geometry.unit, geometry.bins, geometry.radial_range, geometry.mask) == ("2th_deg", "pixel", None, None)
+    assert (geometry.flat, geometry.absorption) == (None, None)
     assert (geometry.dummy, geometry.solid_angle, geometry.polarization) == ("auto", True, 0.99)
     assert (config.profiles.interval_s, config.accumulate.scope) == (1, "series")
     assert (config.rings.calibrant, config.rings.d_spacings_A, config.stop) == (None, None, None)
@@ -231,9 +232,12 @@ def test_a_file_name_without_the_series_or_with_anything_else_in_braces_is_a_mis
 
 
 def test_missing_files_are_named_by_the_path_that_was_tried(folder: Path) -> None:
-    poni, mask = problems_of(folder, geometry={"poni": "sub/x.poni", "mask": "x.h5::/m"})
+    given = {"poni": "sub/x.poni", "mask": "x.h5::/m", "flat": "f.edf", "absorption": "a.h5::/a"}
+    poni, mask, flat, absorption = problems_of(folder, geometry=given)
     assert poni == f'geometry.poni = "sub/x.poni": no such file: {folder}/sub/x.poni'
     assert mask == f'geometry.mask = "x.h5::/m": no such file: {folder}/x.h5'
+    assert flat == f'geometry.flat = "f.edf": no such file: {folder}/f.edf'
+    assert absorption == f'geometry.absorption = "a.h5::/a": no such file: {folder}/a.h5'
 
 
 @pytest.mark.parametrize("poni", [".", "a\0b", "x" * 5000])

@@ -165,6 +165,16 @@ def test_verify_agrees_and_says_so(folder: Path) -> None:
     assert "agree" in result.output
 
 
+def test_verify_gives_flat_field_and_absorption_to_both(folder: Path) -> None:
+    y, x = np.indices(POWDER.shape) / 200
+    np.save("flat.npy", np.where(x > 0.1, 1 + 0.2 * np.sin(5 * y), np.nan))
+    np.save("absorption.npy", np.exp(-x))
+    section = '[geometry]\nponi = "powder.poni"\nflat = "flat.npy"\nabsorption = "absorption.npy"\n'
+    (folder / "config.toml").write_text('stream.endpoint = "tcp://127.0.0.1:1"\n' + section)
+    result = ringwatch("verify", "left.h5", "--config", "config.toml", "-n", "1")
+    assert result.exit_code == 0, result.output
+
+
 def test_devices_names_the_one_that_is_used() -> None:
     result = ringwatch("devices")
     assert result.exit_code == 0

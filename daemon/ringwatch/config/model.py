@@ -18,7 +18,7 @@ from ringwatch.config.values import (
     Connectable,
     FileName,
     HostPort,
-    MaskSource,
+    ImageSource,
     MemoryBytes,
     ReadableFile,
     WritableFolder,
@@ -81,7 +81,7 @@ class GeometryConfig(Section):
     )
     """[lowest, highest] value on the radial axis, in its unit. Without it: the whole detector."""
 
-    mask: MaskSource | None = Field(default=None, examples=["mask.edf"])
+    mask: ImageSource | None = Field(default=None, examples=["mask.edf"])
     """Image of pixels to ignore (1 = ignore), in any format that fabio reads, or FILE.h5::/PATH. It is added to the
     detector's own mask and to the one in the stream."""
 
@@ -94,6 +94,15 @@ class GeometryConfig(Section):
 
     polarization: Literal["none"] | Annotated[float, Field(ge=-1, le=1)] = 0.99
     """Polarization factor of the beam: 1 horizontal, -1 vertical, 0 unpolarized; "none" for no correction."""
+
+    flat: ImageSource | None = Field(default=None, examples=["flat.edf"])
+    """Sensitivity of each pixel: counts are divided by it, as by pyFAI's flat. In any format that fabio reads, or
+    FILE.h5::/PATH; pixels without a positive number are ignored. Without it, the flat field in the stream is used where
+    the detector says that it did not apply it. (DECTRIS files hold the inverse: counts are multiplied by it.)"""
+
+    absorption: ImageSource | None = Field(default=None, examples=["absorption.edf"])
+    """Share of the photons that reaches each pixel: counts are divided by it, as by pyFAI's absorption. Files as for
+    `flat`."""
 
     splitting: Literal["no"] = "no"
     """"no": each pixel belongs to one bin, which keeps all sums exact."""

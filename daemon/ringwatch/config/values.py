@@ -66,7 +66,7 @@ def _readable_file(path: Path, info: ValidationInfo) -> Path:
     return absolute
 
 
-def _mask_source(text: str, info: ValidationInfo) -> str:
+def _image_source(text: str, info: ValidationInfo) -> str:
     file, separator, dataset = text.partition("::")
     return f"{_readable_file(Path(file), info)}{separator}{dataset}"
 
@@ -124,7 +124,7 @@ HostPort = Annotated[str, AfterValidator(_host_and_port), Field(examples=["127.0
 ReadableFile = Annotated[Path, AfterValidator(_readable_file), Field(strict=False)]
 """Existing file, made absolute."""
 
-MaskSource = Annotated[str, AfterValidator(_mask_source)]
+ImageSource = Annotated[str, AfterValidator(_image_source)]
 """Existing file, made absolute, with ``::/path`` to a dataset where it is an HDF5 file."""
 
 Calibrant = Annotated[str, AfterValidator(_calibrant)]

@@ -1,17 +1,21 @@
-"""From the configuration and a series' header to its geometry: read again when the files changed, masks combined."""
+"""From configuration and header to the geometry of a series: files read again when they changed, masks combined."""
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from ringwatch.config import GeometryConfig
 from ringwatch_gpu.geometry import Geometry
+from ringwatch_gpu.norms import LARGEST_NORM_ERROR
 
 Mask = NDArray[np.bool_]
-ReadMask = Callable[[str, tuple[int, int]], Mask]
-"""Reads a mask (True = ignore) of the given shape (rows, columns) from a file or FILE.h5::/PATH."""
+Flat = NDArray[np.float32]
+ReadImage = Callable[[str, tuple[int, int], str], NDArray[Any]]
+"""Reads real numbers of the given shape (rows, columns) from a file or FILE.h5::/PATH; the last is their name."""
 
 _Stamp = tuple[tuple[int, int], ...]
 
@@ -22,16 +26,16 @@ class GeometrySource:
     Parameters
     ----------
     config
-        Where the PONI and mask files are, and how to bin.
-    read_mask
-        How a mask file is read.
+        Where PONI, mask, flat field and absorption are, and how to bin.
+    read_image
+        How a mask, flat field or absorption file is read.
     """
 
-    def __init__(self, config: GeometryConfig, read_mask: ReadMask) -> None:
-        self._config, self._read_mask = config, read_mask
+    def __init__(self, config: GeometryConfig, read_image: ReadImage) -> None:
+        self._config, self._read_image = config, read_image
         self._stamp: _Stamp = ()
         self._base: Geometry | None = None
-        self._header_mask: Mask | None = None
+        self._header: tuple[Mask | None, Flat | None] = None, None
         self._current: Geometry | None = None
 
     def base(self, shape: tuple[int, int] | None = None) -> Geometry:
@@ -52,7 +56,9 @@ class GeometrySource:
             self._base, self._stamp, self._current = self._build(shape), stamp, None
         return self._base
 
-    def for_series(self, shape: tuple[int, int] | None, header_mask: Mask | None) -> Geometry:
+    def for_series(
+        self, shape: tuple[int, int] | None, header_mask: Mask | None, header_flat: Flat | None = None
+    ) -> Geometry:
         """Geometry of a series; the very same object where nothing changed since the last one.
 
         Parameters
@@ -61,17 +67,29 @@ class GeometrySource:
             (rows, columns) of its frames, if known.
         header_mask
             The detector's mask from the header.
+        header_flat
+            The header's flat field where the detector did not apply it; one that is configured wins.
 
         Raises
         ------
         GeometryError
             A file cannot be read, does not say enough, or frames and files are of different shapes.
         """
-        base = self.base(shape)
-        if self._current is None or not _same(header_mask, self._header_mask):
-            self._current = base if header_mask is None else base.masked(header_mask)
-            self._header_mask = header_mask
+        base, flat = self.base(shape), self._chosen(header_flat)
+        if self._current is None or not (_same(header_mask, self._header[0]) and _same(flat, self._header[1])):
+            self._current = _with_header(base, header_mask, flat)
+            self._header = header_mask, flat
+        if self._current.norm_error > LARGEST_NORM_ERROR:
+            structlog.get_logger().warning("the normalization is rounded coarsely: its factors are too far from 1")
         return self._current
+
+    def _chosen(self, header_flat: Flat | None) -> Flat | None:
+        if header_flat is None:
+            return None
+        is_used = self._config.flat is None
+        reason = "the detector did not apply it" if is_used else "geometry.flat takes its place"
+        structlog.get_logger().info("flat field in the header", used=is_used, reason=reason)
+        return header_flat if is_used else None
 
     def _build(self, shape: tuple[int, int] | None) -> Geometry:
         config = self._config
@@ -84,15 +102,27 @@ class GeometrySource:
             solid_angle=config.solid_angle,
             polarization=config.polarization_factor,
         )
-        if config.mask is None:
-            return geometry
-        return geometry.masked(self._read_mask(str(config.mask), geometry.shape))
+        mask, flat, absorption = (
+            None if source is None else self._read_image(source, geometry.shape, name)
+            for source, name in ((config.mask, "mask"), (config.flat, "flat field"), (config.absorption, "absorption"))
+        )
+        geometry = geometry if mask is None else geometry.masked(mask != 0)
+        return geometry.corrected(flat=flat, absorption=absorption)
 
     def _stamp_of_files(self) -> _Stamp:
-        mask = self._config.mask
-        paths = [Path(self._config.poni), *([] if mask is None else [Path(str(mask).partition("::")[0])])]
+        images = [source for source in (self._config.mask, self._config.flat, self._config.absorption) if source]
+        paths = [Path(self._config.poni), *(Path(source.partition("::")[0]) for source in images)]
         return tuple((stat.st_mtime_ns, stat.st_size) for stat in (path.stat() for path in paths if path.exists()))
 
 
-def _same(a: Mask | None, b: Mask | None) -> bool:
-    return a is b or (a is not None and b is not None and np.array_equal(a, b))
+def _with_header(base: Geometry, mask: Mask | None, flat: Flat | None) -> Geometry:
+    """Mask first: the factors of pixels that are not used need not be sensible."""
+    geometry = base if mask is None else base.masked(mask)
+    if flat is None:
+        return geometry
+    with np.errstate(divide="ignore"):  # 0 becomes infinite, and such a pixel is ignored
+        return geometry.corrected(flat=1 / flat.astype(np.float64))  # detectors multiply by theirs
+
+
+def _same(a: NDArray[Any] | None, b: NDArray[Any] | None) -> bool:
+    return a is b or (a is not None and b is not None and np.array_equal(a, b, equal_nan=True))

@@ -113,7 +113,8 @@ class Reduction:
             self._shapeless = start
             return
         try:
-            geometry = self._geometries.for_series(start.shape, start.pixel_mask)
+            flat = start.flatfield if start.flatfield_applied is False else None
+            geometry = self._geometries.for_series(start.shape, start.pixel_mask, flat)
             self._series = SeriesReduction(
                 start,
                 geometry,

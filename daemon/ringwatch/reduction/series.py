@@ -115,7 +115,8 @@ class SeriesReduction:
         self.origin = Origin(start.series, start.unique_id, start.sample or UNNAMED, FIRST_GENERATION, geometry.digest)
         mismatch = header_mismatch(start, geometry)
         self._conditions = ConditionWatch(start, mismatch)
-        self._event("joined" if start.joined else "start", " ".join(filter(None, (mismatch, _flat_field(start)))))
+        warnings = filter(None, (mismatch, _flat_field(start, geometry)))
+        self._event("joined" if start.joined else "start", " ".join(warnings))
         if start.dtype is not None:
             self._open(start.dtype)
 
@@ -292,6 +293,10 @@ def header_mismatch(start: SeriesStart, geometry: Geometry) -> str:
     )
 
 
-def _flat_field(start: SeriesStart) -> str:
-    is_missing = start.flatfield_applied is False
-    return "The detector did not apply its flat field, and neither does ringwatch." if is_missing else ""
+def _flat_field(start: SeriesStart, geometry: Geometry) -> str:
+    """A warning where no flat field was applied, or two were."""
+    if start.flatfield_applied is False and geometry.flat is None:
+        return "The detector did not apply its flat field nor send it, and geometry.flat names none: none is applied."
+    if start.flatfield_applied and geometry.flat is not None:
+        return "The detector applied its flat field, and geometry.flat is applied on top of it."
+    return ""

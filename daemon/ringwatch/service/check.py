@@ -5,20 +5,19 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from ringwatch.config import GROWING_METRICS, Config, RingsConfig, StopConfig
+from ringwatch.config import GROWING_METRICS, Config, GeometryConfig, RingsConfig, StopConfig
 from ringwatch.messages import Metric
 from ringwatch.reduction.geometry import GeometrySource
-from ringwatch.service.masks import read_mask
+from ringwatch.service.images import read_image
 from ringwatch.service.settings import d_spacings_A
 from ringwatch.stop.phrases import goal
 from ringwatch_gpu import devices
 from ringwatch_gpu.batch import compile_kernels
 from ringwatch_gpu.errors import ShapeUnknown
 from ringwatch_gpu.geometry import Geometry
+from ringwatch_gpu.norms import LARGEST_NORM_ERROR
 from ringwatch_gpu.ring_positions import RadialAxis
 from ringwatch_gpu.spottiness import MIN_AZIMUTH
-
-LARGEST_NORM_ERROR = 2e-8
 
 
 def check(config: Config) -> Iterator[str]:
@@ -32,12 +31,12 @@ def check(config: Config) -> Iterator[str]:
     device = devices.choose(config.device.platform, config.device.type)
     yield f"device      {device.name.strip()} ({device.platform.name.strip()})"
     try:
-        geometry: Geometry | None = GeometrySource(config.geometry, read_mask).base()
+        geometry: Geometry | None = GeometrySource(config.geometry, read_image).base()
     except ShapeUnknown:
         yield f"geometry    {config.geometry.poni}: readable; the shape will come from the first frame"
         geometry = None
     if geometry is not None:
-        yield from _geometry_lines(geometry)
+        yield from _geometry_lines(geometry, config.geometry)
         compile_kernels(geometry, device)
         yield "kernels     compiled for 8, 16 and 32-bit pixels"
     yield f"rings       {_rings(config.rings, spacings, geometry)}"
@@ -45,13 +44,29 @@ def check(config: Config) -> Iterator[str]:
     yield f"stream      {config.stream.endpoint} (not connected: a second receiver would take every second frame)"
 
 
-def _geometry_lines(geometry: Geometry) -> Iterator[str]:
+def _geometry_lines(geometry: Geometry, section: GeometryConfig) -> Iterator[str]:
     energy = f", {geometry.energy_eV / 1e3:.3f} keV" if geometry.energy_eV else ""
     yield f"geometry    {geometry.source}: {geometry.shape[0]} x {geometry.shape[1]} pixels{energy}"
     yield f"bins        {geometry.bins} from {geometry.edges[0]:.4g} to {geometry.edges[-1]:.4g} {geometry.unit}"
     yield f"mask        {geometry.mask.mean():.1%} of the pixels are ignored (detector's own and the file's)"
+    yield f"corrected   for {_corrections(geometry, section)}"
     kept = "kept" if geometry.norm_error <= LARGEST_NORM_ERROR else "EXCEEDED"
     yield f"norm        quantised to {geometry.norm_error:.1e} relative (limit {LARGEST_NORM_ERROR:g}: {kept})"
+
+
+def _corrections(geometry: Geometry, section: GeometryConfig) -> str:
+    """The factors of the normalization, and the values of those that came from files."""
+    told = ["solid angle"] if section.solid_angle else []
+    told += [] if section.polarization_factor is None else [f"polarization {section.polarization_factor:g}"]
+    used = ~geometry.mask
+    for name, source, factor in (
+        ("flat field", section.flat, geometry.flat),
+        ("absorption", section.absorption, geometry.absorption),
+    ):
+        if factor is not None:
+            told.append(f"{name} {source} ({factor[used].min():.4g} to {factor[used].max():.4g})")
+    header = "" if section.flat else "; a flat field in the stream is used where the detector did not apply it"
+    return (", ".join(told) or "nothing") + header
 
 
 def _rings(rings: RingsConfig, spacings: NDArray[np.float64] | None, geometry: Geometry | None) -> str:

@@ -20,7 +20,7 @@ from ringwatch.publish.web import WebPublisher
 from ringwatch.publish.zeromq import ZeroMQPublisher
 from ringwatch.reduction.geometry import GeometrySource
 from ringwatch.reduction.pipeline import Reduction, ReductionThread
-from ringwatch.service.masks import read_mask
+from ringwatch.service.images import read_image
 from ringwatch.service.notify import notify
 from ringwatch.service.settings import reduction_settings
 from ringwatch.stream.decompress import decode_into
@@ -65,7 +65,7 @@ class Daemon:
         self._wake = Event()
         self._device = devices.choose(config.device.platform, config.device.type)
         self._settings = reduction_settings(config, self._device)
-        self._geometries = GeometrySource(config.geometry, read_mask)
+        self._geometries = GeometrySource(config.geometry, read_image)
         stream = config.stream
         self._table = SeriesTable(stream.late_s, stream.end_timeout_s)
         self._queue = FrameQueue(stream.memory_bytes, stream.policy, self._clock)

@@ -27,7 +27,7 @@ from ringwatch.publish.nexus import Columns
 from ringwatch.publish.result_file import write_result
 from ringwatch.reduction.geometry import GeometrySource
 from ringwatch.reduction.pipeline import Reduction
-from ringwatch.service.masks import read_mask
+from ringwatch.service.images import read_image
 from ringwatch.service.settings import reduction_settings
 from ringwatch.stream.decompress import decode_into
 from ringwatch.stream.frames_file import FramesFile
@@ -96,7 +96,7 @@ def reduce_files(
         messages.get_batch,
         messages.take_full_batch,
         lambda: 0,
-        GeometrySource(config.geometry, read_mask),
+        GeometrySource(config.geometry, read_image),
         device,
         decode_into,
         results.take,

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from ringwatch.config import Config, FilesConfig
 from ringwatch.reduction.geometry import GeometrySource
-from ringwatch.service.masks import read_mask
+from ringwatch.service.images import read_image
 from ringwatch.stream.decompress import decode_into
 from ringwatch.stream.frames_file import FramesFile
 from ringwatch_gpu import devices
@@ -28,7 +28,7 @@ def verify(path: str, config: Config | FilesConfig, n_frames: int) -> list[Compa
     device = devices.choose(config.device.platform, config.device.type)
     section = config.geometry
     with FramesFile(path) as file:
-        geometry = GeometrySource(section, read_mask).for_series(file.shape, file.pixel_mask)
+        geometry = GeometrySource(section, read_image).for_series(file.shape, file.pixel_mask)
         verification = Verification(
             geometry,
             file.dtype,
