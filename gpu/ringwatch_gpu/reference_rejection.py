@@ -1,0 +1,180 @@
+"""The specification of kernels/rejection.cl: outlier-rejecting profiles of the summed image, in plain numpy.
+
+Of the pixels of a bin: s = sum of valid counts, w = norm times the number of frames in which the pixel was valid (both
+0 for one that never was), x = s / w. Quantiles come from a full sort; sums are added in the order of the kernels.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .geometry import Geometry
+from .rejection import LANES, Rejection, SigmaClip, largest_weight, weight_unit
+
+Floats = NDArray[np.float64]
+
+_ROUNDING = 2.0**-40
+_FEWEST = 3
+_MAD_TO_SIGMA = 1.4826
+_CLIP_SIGMAS = 4.0
+_CLIP_PASSES = 3
+
+
+def reject(
+    image_sum: NDArray[np.uint64],
+    image_lost: NDArray[np.uint32],
+    n_frames: int,
+    geometry: Geometry,
+    rejection: Rejection,
+) -> dict[str, Floats]:
+    """Signal, norm, norm^2, count and variance of what each method keeps, each (5, bins); norms in quanta."""
+    unit = weight_unit(largest_weight(geometry), n_frames)
+    weight = (geometry.norm_q * (n_frames - image_lost.astype(np.uint64))).astype(np.float64) * unit
+    members = (np.flatnonzero(geometry.bin_table == number) for number in range(geometry.bins))
+    bins = [Bin(image_sum[pixels].astype(np.float64), weight[pixels]) for pixels in members]
+    found: dict[str, Floats] = {}
+    if rejection.sigma_clip is not None:
+        found["sigma_clip"] = np.transpose([sigma_clip(bin_, rejection.sigma_clip) for bin_ in bins])
+    if rejection.quantile is not None:
+        found["quantile"] = np.transpose([quantile(bin_, *rejection.quantile) for bin_ in bins])
+    if rejection.median_clip:
+        found["median_clip"] = np.transpose([median_clip(bin_) for bin_ in bins])
+    for sums in found.values():
+        sums[1] /= unit
+        sums[2] /= unit**2
+    return found
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Signal and weight of each pixel of a bin, shape (pixels,)."""
+
+    s: Floats
+    w: Floats
+
+    @property
+    def x(self) -> Floats:
+        """Their ratio, infinite for what was never valid."""
+        return np.divide(self.s, self.w, out=np.full_like(self.s, np.inf), where=self.w > 0)
+
+    def sums(self, share: Floats, mean: float | None = None) -> Floats:
+        """Signal, norm, norm^2, count and variance of shares of the pixels; by default about their own mean."""
+        kept = share * self.w
+        signal, norm = lane_sum(share * self.s), lane_sum(kept)
+        centre = (signal / norm if norm > 0 else 0.0) if mean is None else mean
+        variance = lane_sum((share * (self.s - self.w * centre)) ** 2)
+        return np.array([signal, norm, lane_sum(kept * kept), lane_sum(share), variance])
+
+
+def lane_sum(values: Floats) -> float:
+    """Sum in the order of the kernels: value i to lane i % LANES, each lane in order, then halves onto halves."""
+    rows = np.zeros((-(-values.size // LANES), LANES))
+    rows.ravel()[: values.size] = values
+    lanes = np.zeros(LANES)
+    for row in rows:
+        lanes += row
+    while lanes.size > 1:
+        lanes = lanes[: lanes.size // 2] + lanes[lanes.size // 2 :]
+    return float(lanes[0])
+
+
+def sigma_clip(bin_: Bin, settings: SigmaClip) -> Floats:
+    """Discard what is more than k standard deviations from the mean, until nothing is (pyFAI's sigma_clip)."""
+    x, lowest, highest = bin_.x, 0.0, np.finfo(np.float64).max
+    kept = bin_.sums((x <= highest).astype(np.float64))
+    for _ in range(settings.max_iter):
+        signal, norm, norm_sq, count, variance = kept
+        if count == 0:
+            break
+        mean = signal / norm
+        chauvenet = np.sqrt(2 * np.log(max(_FEWEST, count) / np.sqrt(2 * np.pi)))
+        limit = max(settings.thres, chauvenet) * max(np.sqrt(variance / norm_sq), mean * _ROUNDING)
+        lowest, highest = max(lowest, mean - limit), min(highest, mean + limit)
+        fewer = bin_.sums(((x >= lowest) & (x <= highest)).astype(np.float64))
+        if fewer[3] == count:
+            break
+        kept = fewer
+    return kept
+
+
+def quantile(bin_: Bin, qmin: float, qmax: float) -> Floats:
+    """What lies between two quantiles of the weight, the pixels at the ends in part."""
+    order = Order.of(bin_.x, bin_.w)
+    if not order.total:
+        return np.zeros(5)
+    (first, first_share), (last, last_share) = order.band(qmin, qmax)
+    y = bin_.x.astype(np.float32)
+    share = ((y > first) & (y < last)).astype(np.float64)
+    share[y == first] = first_share
+    share[y == last] = last_share
+    return bin_.sums(share)
+
+
+def median_clip(bin_: Bin) -> Floats:
+    """What agrees with the noise of counts, to four sigma: about the median first, then three times about the mean."""
+    if not bin_.w.any():
+        return np.zeros(5)
+    centre = Order.of(bin_.x, bin_.w).median
+    spread = Order.of(np.abs(bin_.x - centre), bin_.w).median
+    share = _in_noise(bin_, centre, _CLIP_SIGMAS * (_MAD_TO_SIGMA * spread))
+    kept = bin_.sums(share)
+    for _ in range(_CLIP_PASSES):
+        share = _in_noise(bin_, kept[0] / kept[1], 0.0)
+        if not share.any():
+            break
+        kept = bin_.sums(share)
+    return kept
+
+
+def _in_noise(bin_: Bin, mean: float, tolerance: float) -> Floats:
+    expected = bin_.w * mean
+    limit = np.maximum(_CLIP_SIGMAS * _CLIP_SIGMAS * np.maximum(1.0, expected), (bin_.w * tolerance) ** 2)
+    return (((bin_.s - expected) ** 2 <= limit) & (bin_.w > 0)).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class Order:
+    """Values in increasing order, and the weight up to and including each, shape (values,)."""
+
+    values: NDArray[np.float32]
+    until: NDArray[np.uint64]
+
+    @classmethod
+    def of(cls, values: Floats, weights: Floats) -> "Order":
+        """Equal ones together; values are rounded to float32, weights down to integers."""
+        valid = weights > 0
+        found, place = np.unique(values[valid].astype(np.float32), return_inverse=True)
+        sums = np.zeros(found.size, np.uint64)
+        np.add.at(sums, place, weights[valid].astype(np.uint64))
+        return cls(found, np.cumsum(sums, dtype=np.uint64))
+
+    @property
+    def total(self) -> int:
+        """Weight of all."""
+        return int(self.until[-1]) if self.until.size else 0
+
+    @property
+    def median(self) -> float:
+        """Middle of the two values on both sides of half the weight, mostly one and the same."""
+        half_way = int(np.rint(0.5 * self.total))
+        return 0.5 * sum(float(self.values[self._reached(rank)]) for rank in (half_way, half_way + 1))
+
+    def band(self, qmin: float, qmax: float) -> tuple[tuple[float, float], tuple[float, float]]:
+        """First and last value between two quantiles, with the shares of their pixels."""
+        start, end = (int(np.rint(q * self.total)) for q in (qmin, qmax))
+        first, last = self._reached(start + 1), self._reached(end)
+        until, weight = int(self.until[first]), [self._weight(place) for place in (first, last)]
+        shares = (until - start) / weight[0], (end - (int(self.until[last]) - weight[1])) / weight[1]
+        if first == last:
+            shares = ((end - start) / weight[0] if start < end else 1.0,) * 2
+        elif start == end:  # between two values: as much of both
+            shares = min(weight) / weight[0], min(weight) / weight[1]
+        return (float(self.values[first]), shares[0]), (float(self.values[last]), shares[1])
+
+    def _reached(self, rank: int) -> int:
+        """Which value the weight ``rank`` belongs to, 1 to the total."""
+        return int(np.searchsorted(self.until, np.uint64(min(max(rank, 1), self.total))))
+
+    def _weight(self, place: int) -> int:
+        return int(self.until[place]) - (int(self.until[place - 1]) if place else 0)

@@ -1,0 +1,166 @@
+"""kernels/rejection.cl: the summed image in, profiles of it that leave outliers out."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pyopencl as cl
+from numpy.typing import NDArray
+
+from .geometry import Geometry
+from .image import ImageBuffers
+from .memory import read
+from .programs import build
+from .sums import RingProfile
+from .tables import DeviceTables
+
+Method = Literal["sigma_clip", "quantile", "median_clip"]
+
+METHODS: tuple[Method, ...] = ("sigma_clip", "quantile", "median_clip")
+LANES = 64
+_CPU_ITEMS = 16
+_SUMS = 5
+_NOWHERE = np.uint32(0xFFFFFFFF)
+_LARGEST_WEIGHT_BITS = 62
+_BYTES_AN_ENTRY = (8, 8, 8, 4, 4)  # signal, weight, ratio, key, list
+_BYTES_A_RANK = 4
+
+
+@dataclass(frozen=True, slots=True)
+class SigmaClip:
+    """Pixels farther than ``thres`` standard deviations from the mean of their bin are left out, ``max_iter`` times."""
+
+    thres: float = 5.0
+    max_iter: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Which outlier-rejecting profiles are made; ``quantile`` is (lowest, highest), each 0 to 1."""
+
+    sigma_clip: SigmaClip | None = SigmaClip()
+    quantile: tuple[float, float] | None = (0.5, 0.5)
+    median_clip: bool = True
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        """The methods that are on."""
+        on = (self.sigma_clip is not None, self.quantile is not None, self.median_clip)
+        return tuple(method for method, is_on in zip(METHODS, on, strict=True) if is_on)
+
+
+def rejection_program(context: cl.Context, rejection: Rejection, share: bool) -> cl.Program:
+    """The compiled kernels; ``share``: the form for GPUs."""
+    methods = sum(1 << METHODS.index(method) for method in rejection.methods)
+    return build(context, "rejection", {"LANES": LANES, "GROUPED": int(share), "METHODS": methods})
+
+
+def rejection_bytes(geometry: Geometry) -> tuple[int, ...]:
+    """Sizes of the large buffers on the device."""
+    entries = _most_entries(geometry)
+    return _BYTES_A_RANK * geometry.pixels, *(size * entries for size in _BYTES_AN_ENTRY)
+
+
+def largest_weight(geometry: Geometry) -> int:
+    """No bin's norms add up to more in one frame, in quanta."""
+    fullest = np.bincount(geometry.bin_table, minlength=geometry.bins)[: geometry.bins].max()
+    return int(fullest) * int(geometry.norm_q.max(initial=0))
+
+
+def weight_unit(largest: int, n_frames: int) -> float:
+    """What weights are multiplied by, so that those of a bin add up to less than 2^62: 1, or a smaller power of two."""
+    return 2.0 ** -max(0, (largest * n_frames).bit_length() - _LARGEST_WEIGHT_BITS)
+
+
+class RejectionKernels:
+    """Outlier-rejecting profiles; all memory is taken here, none when they are made.
+
+    ``share`` is the form for GPUs, see kernels/rejection.cl.
+    """
+
+    def __init__(
+        self,
+        queue: cl.CommandQueue,
+        geometry: Geometry,
+        tables: DeviceTables,
+        image: ImageBuffers,
+        rejection: Rejection,
+        share: bool,
+    ) -> None:
+        self._queue, self._share, self.rejection, context = queue, share, rejection, queue.context
+        self._pixels, self._norm_quantum = geometry.pixels, geometry.norm_quantum
+        flags, entries = cl.mem_flags, _most_entries(geometry)
+        self._entries = [cl.Buffer(context, flags.READ_WRITE, size * entries) for size in _BYTES_AN_ENTRY]
+        signal, weight, *scratch = self._entries  # kept: kernels do not keep their arguments alive
+        self._rank = cl.Buffer(context, flags.READ_ONLY, _BYTES_A_RANK * geometry.pixels)
+        self._items = geometry.bins if share else _CPU_ITEMS
+        self._bin_start = cl.Buffer(context, flags.READ_ONLY, 4 * (geometry.bins + 1))
+        self._first_bin = cl.Buffer(context, flags.READ_ONLY, 4 * (self._items + 1))
+        self._host = np.empty((len(METHODS), geometry.bins, _SUMS))
+        self._sums = cl.Buffer(context, flags.WRITE_ONLY, self._host.nbytes)
+        program = rejection_program(context, rejection, share)
+        self._sort, self._reject = cl.Kernel(program, "sort_pixels"), cl.Kernel(program, "reject")
+        summed = (image.low, image.high, image.lost, np.uint32(geometry.pixels))
+        unknown = (np.uint32(0), np.float64(1))
+        self._sort.set_args(self._rank, tables.norm_q, *summed, *unknown, signal, weight)
+        bins = (signal, weight, self._bin_start, self._first_bin)
+        self._reject.set_args(*bins, np.uint32(geometry.bins), *_parameters(rejection), *scratch, self._sums)
+        self.change_mask(geometry)
+
+    def change_mask(self, geometry: Geometry) -> None:
+        """Go on with a geometry that differs in its mask only: some 100 ms at 4M pixels."""
+        self._largest_weight = largest_weight(geometry)
+        rank, bin_start = _ranks(geometry)
+        first_bin = _first_bins(bin_start, self._items)
+        for buffer, host in ((self._rank, rank), (self._bin_start, bin_start), (self._first_bin, first_bin)):
+            cl.enqueue_copy(self._queue, buffer, host)
+        for buffer in self._entries[:2]:  # what is no pixel stays 0
+            cl.enqueue_fill_buffer(self._queue, buffer, np.zeros(1), 0, buffer.size)
+
+    def run(self, n_frames: int) -> dict[Method, RingProfile]:
+        """Profiles of the summed image, which holds ``n_frames`` > 0 frames."""
+        unit = weight_unit(self._largest_weight, n_frames)
+        self._sort.set_arg(6, np.uint32(n_frames))
+        self._sort.set_arg(7, np.float64(unit))
+        group = LANES if self._share else 1
+        sorters = self._pixels if self._share else _CPU_ITEMS
+        cl.enqueue_nd_range_kernel(self._queue, self._sort, (sorters,), None if self._share else (1,))
+        cl.enqueue_nd_range_kernel(self._queue, self._reject, (self._items * group,), (group,))
+        read(self._queue, (self._host, self._sums))
+        quantum = self._norm_quantum / unit
+        return {method: _profile(self._host[METHODS.index(method)], quantum) for method in self.rejection.methods}
+
+
+def _most_entries(geometry: Geometry) -> int:
+    """Entries of the bins, each a multiple of LANES, whatever the mask."""
+    return geometry.pixels + geometry.bins * LANES
+
+
+def _ranks(geometry: Geometry) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    """Where each pixel goes, shape (pixels,), and where each bin begins, at multiples of LANES, shape (bins + 1,)."""
+    count = np.bincount(geometry.bin_table, minlength=geometry.bins)[: geometry.bins]
+    used = np.argsort(geometry.bin_table, kind="stable")[: count.sum()]
+    bin_start = np.concatenate([[0], np.cumsum(-(-count // LANES) * LANES)]).astype(np.uint32)
+    moved_by = bin_start[:-1] - (np.cumsum(count) - count).astype(np.uint32)
+    rank = np.full(geometry.pixels, _NOWHERE)
+    rank[used] = np.arange(used.size, dtype=np.uint32) + np.repeat(moved_by, count)
+    return rank, bin_start
+
+
+def _first_bins(bin_start: NDArray[np.uint32], items: int) -> NDArray[np.uint32]:
+    """Which bins each item takes, about equally many entries: the first of each, and the number of bins."""
+    bins = bin_start.size - 1
+    if items == bins:
+        return np.arange(bins + 1, dtype=np.uint32)
+    ends = np.linspace(0, bin_start[-1], items + 1)[1:-1]
+    return np.concatenate([[0], np.searchsorted(bin_start, ends), [bins]]).astype(np.uint32)
+
+
+def _parameters(rejection: Rejection) -> tuple[np.generic, ...]:
+    clip, (lowest, highest) = rejection.sigma_clip or SigmaClip(), rejection.quantile or (0.5, 0.5)
+    return np.float64(clip.thres), np.uint32(clip.max_iter), np.float64(lowest), np.float64(highest)
+
+
+def _profile(sums: NDArray[np.float64], quantum: float) -> RingProfile:
+    signal, norm, norm_sq, count, variance = sums.T.copy()
+    return RingProfile.of(signal, variance, norm * quantum, norm_sq * quantum**2, count)

@@ -1,0 +1,121 @@
+"""Outlier-rejecting profiles of recorded frames: pyFAI keeps the same pixels, where its engines are right."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import h5py
+import hdf5plugin  # noqa: F401 - registers the compression of the frames
+import numpy as np
+import pytest
+
+from ringwatch_gpu import devices
+from ringwatch_gpu.batch import BatchIntegrator
+from ringwatch_gpu.geometry import Geometry
+from ringwatch_gpu.geometry_pyfai import Recipe, load_integrator
+from ringwatch_gpu.rejection import Rejection
+from ringwatch_gpu.sums import RingProfile
+from ringwatch_gpu.validity import Validity
+
+FILES = ("ge41rt_ceo2", "id11_dac", "pil1m_ceo2", "pil1m_fe3o4_map", "pil2m_ceo2_chess")
+BAND = (0.4, 0.6)
+POLARIZATION = 0.99
+FLOAT32 = 1e-5
+"""pyFAI's sums and ratios are float32."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """The sum of all frames of a file, without pixels that were invalid in any: a static mask, as pyFAI wants it."""
+
+    geometry: Geometry
+    image: np.ndarray
+    n_frames: int
+    profiles: dict[str, RingProfile]
+    median: RingProfile
+
+    def pyfai(self, method: str, engine: str, **arguments: Any) -> Any:
+        """What pyFAI makes of the same image in the same bins, without pixel splitting."""
+        geometry = self.geometry
+        recipe = Recipe(geometry.poni, geometry.shape, geometry.unit, geometry.bins, None, True, POLARIZATION)
+        return getattr(load_integrator(recipe, geometry.source), method)(
+            self.image.astype(np.float32), npt=geometry.bins, unit=geometry.unit, mask=geometry.mask,
+            radial_range=(geometry.edges[0], geometry.edges[-1]), polarization_factor=POLARIZATION, dummy=-1,
+            normalization_factor=self.n_frames, method=("no", "csr", engine), **arguments,
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def recording(shared_data: Path) -> Callable[[str], Recording]:
+    return cache(lambda name: load(shared_data, name))
+
+
+def load(folder: Path, name: str) -> Recording:
+    with h5py.File(folder / f"{name}.h5") as file:
+        frames, mask = file["entry/data/data"][...], file["entry/data/mask"][...].astype(bool)
+    validity = Validity.of(frames.dtype)
+    for frame in frames:
+        mask |= validity.invalid(frame)
+    geometry = Geometry.from_poni(folder / f"{name}.poni", frames.shape[1:], mask=mask)
+    profiles = [reduced(frames, geometry, Rejection(quantile=quantile)) for quantile in (BAND, (0.5, 0.5))]
+    image = np.where(mask, 0, frames.sum(axis=0, dtype=np.uint64))
+    return Recording(geometry, image, len(frames), profiles[0], profiles[1]["quantile"])
+
+
+def reduced(frames: np.ndarray, geometry: Geometry, rejection: Rejection) -> dict[str, RingProfile]:
+    integrator = BatchIntegrator(geometry, frames.dtype, devices.choose(), rejection=rejection)
+    for first in range(0, len(frames), 8):
+        part = frames[first : first + 8]
+        integrator.slots[: len(part)] = part
+        integrator.integrate(len(part), Validity.of(frames.dtype))
+    return dict(integrator.reject_outliers(len(frames)))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_sigma_clip_keeps_the_pixels_that_pyfai_keeps(recording: Callable[[str], Recording], name: str) -> None:
+    """Its Python engine, the one whose azimuthal variance is right: the same number of pixels in every bin."""
+    data = recording(name)
+    theirs = data.pyfai("sigma_clip_ng", "python", error_model="azimuthal", thres=5, max_iter=5)
+    ours = data.profiles["sigma_clip"]
+    assert np.array_equal(ours.count, theirs.count)
+    assert ours.count.sum() < (~data.geometry.mask).sum()
+    np.testing.assert_allclose(ours.intensity, theirs.intensity, rtol=FLOAT32)
+    several = ours.count > 2
+    np.testing.assert_allclose(ours.std[several], theirs.std[several], rtol=FLOAT32)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_median_is_pyfais(recording: Callable[[str], Recording], name: str) -> None:
+    """But in a few bins: where half of the weight lies between two pixels, float32 weights choose either."""
+    data = recording(name)
+    theirs = data.pyfai("medfilt1d_ng", "cython", error_model="poisson", percentile=50)
+    filled = data.median.intensity > 0
+    difference = np.abs(data.median.intensity[filled] / theirs.intensity[filled] - 1)
+    assert (difference < 1e-6).mean() > 0.995
+    assert difference.max() < 1e-3
+
+
+@pytest.mark.parametrize("engine", ["cython", "python"])
+@pytest.mark.parametrize("name", FILES)
+def test_a_band_differs_from_pyfais_by_the_pixels_at_its_ends(
+    recording: Callable[[str], Recording], name: str, engine: str
+) -> None:
+    """pyFAI leaves them out (Cython) or takes them whole (Python), we take a share of them."""
+    data = recording(name)
+    theirs = data.pyfai("medfilt1d_ng", engine, error_model="poisson", percentile=(40, 60))
+    ours = data.profiles["quantile"]
+    assert np.abs(ours.count - theirs.count).max() < 2.001
+    many = ours.count > 100
+    assert np.median(np.abs(ours.intensity[many] / theirs.intensity[many] - 1)) < 1e-3
+
+
+def test_median_clip_takes_the_spots_of_a_spotty_powder_away(recording: Callable[[str], Recording]) -> None:
+    """The diamond anvil cell: what is left is below the mean, and is not nothing."""
+    data = recording("id11_dac")
+    clipped = data.profiles["median_clip"]
+    filled = clipped.count > 50
+    mean = data.pyfai("integrate1d_ng", "cython").intensity[filled]
+    assert (clipped.intensity[filled] <= mean * (1 + FLOAT32)).mean() > 0.9
+    assert (clipped.intensity[filled] > 0).all()
