@@ -440,11 +440,14 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Topic ``profile``: one azimuthal profile with its sums, all of shape (bins,), pyFAI's names and meaning."""
+    """Topic ``profile``: one azimuthal profile with its sums, all of shape (bins,), pyFAI's names and meaning.
+
+    ``warning`` tells where the numbers mean little, and why.
+    """
 
     origin: Origin
     time_ns: int
-    kind: Literal["mean"]
+    kind: Literal["mean", "sigma_clip", "quantile", "median_clip"]
     source: Literal["union", "accumulated"]
     window: str
     n_frames: int
@@ -457,6 +460,7 @@ class Profile:
     normalization: NDArray[np.float64]
     norm_sq: NDArray[np.float64]
     count: NDArray[np.float64]
+    warning: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

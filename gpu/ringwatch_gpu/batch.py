@@ -17,7 +17,7 @@ from .image import ImageBuffers, ImageEvaluation, evaluation_bytes, image_progra
 from .lanes import LaneKernels, lanes_bytes, lanes_program
 from .memory import Slots, check_memory
 from .reference import ImageSums
-from .rejection import Method, Rejection, RejectionKernels, rejection_bytes, rejection_program
+from .rejection import NO_REJECTION, Method, Rejection, RejectionKernels, rejection_bytes, rejection_program
 from .sectors import SectorKernel, sectors_program
 from .sums import FrameSums, RingProfile, StaticSums
 from .tables import BATCH, DeviceTables
@@ -29,9 +29,6 @@ SLOT_SETS = 2
 _LARGEST_PRODUCT = 1 << 64
 _BYTES_A_PIXEL = 41
 """Tables 6, summed image 12, sorted pixels 8; at most 5 for runs within a sector, 10 for runs within a cell."""
-
-
-NO_REJECTION = Rejection(None, None, median_clip=False)
 
 
 def default_form(device: cl.Device) -> Form:

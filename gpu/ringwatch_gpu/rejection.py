@@ -49,6 +49,9 @@ class Rejection:
         return tuple(method for method, is_on in zip(METHODS, on, strict=True) if is_on)
 
 
+NO_REJECTION = Rejection(None, None, median_clip=False)
+
+
 def rejection_program(context: cl.Context, rejection: Rejection, share: bool) -> cl.Program:
     """The compiled kernels; ``share``: the form for GPUs."""
     methods = sum(1 << METHODS.index(method) for method in rejection.methods)

@@ -127,6 +127,20 @@ def test_silx_can_plot_every_group_with_data(path, group):
         assert plot.is_valid
 
 
+def test_profiles_without_outliers_stand_beside_the_mean_which_is_shown(tmp_path, results, result):
+    kinds = ("mean", "sigma_clip", "quantile", "median_clip")
+    profiles = [results.profile(kind, "accumulated") for kind in kinds]
+    profiles[1:3] = [replace(profile, intensity=np.full(4, 7.0), warning="few counts") for profile in profiles[1:3]]
+    write_result(tmp_path / "all.h5", result, config="{}", profiles=profiles)
+    with h5py.File(tmp_path / "all.h5") as file:
+        stored = file["entry/profiles"]
+        assert set(stored) == {f"{kind}_accumulated" for kind in kinds}
+        warned = {name for name, group in stored.items() if group.attrs.get("warning") == "few counts"}
+        assert warned == {"sigma_clip_accumulated", "quantile_accumulated"}
+        assert stored["quantile_accumulated/intensity"][:].tolist() == [7.0] * 4
+        assert file["entry/data/I"][0].tolist() == results.profile().intensity.tolist()
+
+
 def test_without_a_summed_image_the_union_is_shown(tmp_path, results, result):
     path = tmp_path / "union.h5"
     write_result(path, result, config="{}", profiles=[results.profile(source="union")])

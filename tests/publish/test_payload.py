@@ -11,7 +11,7 @@ ENVELOPE = ["schema", "type", "seq", "series", "unique_id", "sample", "generatio
 SPOTTINESS = {"spottiness", "spottiness_weighted", "spottiness_rings", "spottiness_class", "class_reason"}
 FATES = {"received", "reduced", "late", "foreign", "duplicate", "malformed", "malformed_reasons", "skipped", "excluded"}
 FATES |= {"excluded_reasons", "missing", "detector_dropped"}
-PROFILE = {"kind", "source", "window", "n_frames", "radial", "intensity", "std", "sem", "signal", "variance"}
+PROFILE = {"kind", "source", "window", "n_frames", "warning", "radial", "intensity", "std", "sem", "signal", "variance"}
 PROFILE |= {"normalization", "norm_sq", "count"}
 
 

@@ -17,6 +17,8 @@ from ringwatch_gpu import reference
 from ringwatch_gpu.batch import BatchIntegrator
 from ringwatch_gpu.errors import DeviceError
 from ringwatch_gpu.geometry import Geometry
+from ringwatch_gpu.reference_rejection import reject
+from ringwatch_gpu.rejection import Rejection
 from ringwatch_gpu.sectors import equal_groups
 from ringwatch_gpu.validity import Validity
 
@@ -152,6 +154,34 @@ def test_a_new_accumulation_begins_with_nothing(accumulator: Accumulator, clock:
     second.evaluate()
     assert second.n_frames == 1
     assert np.array_equal(second.integrator.read_image()[0].ravel(), np.where(USED & VALID[0], FLAT[0], 0))
+
+
+def test_profiles_without_outliers_are_told_as_such(
+    device: cl.Device, accumulator: Accumulator, clock: FakeClock
+) -> None:
+    rejecting = accumulation(BatchIntegrator(GEOMETRY, U2, device, rejection=Rejection()), clock)
+    for one in (rejecting, accumulator):
+        add_all(one)
+        one.evaluate()
+    assert accumulator.reject_outliers() == []
+    found = {profile.kind: profile for profile in rejecting.reject_outliers()}
+    assert list(found) == ["sigma_clip", "quantile", "median_clip"]
+    for kind, sums in reject(SUM.astype("u8"), 11 - TIMES_VALID.astype("u4"), 11, GEOMETRY, Rejection()).items():
+        assert (found[kind].source, found[kind].n_frames, found[kind].warning) == ("accumulated", 11, None)
+        assert np.array_equal(found[kind].signal, sums[0])
+        assert np.array_equal(found[kind].radial, GEOMETRY.radial)
+    assert not np.array_equal(found["quantile"].signal, found["sigma_clip"].signal)
+
+
+@pytest.mark.parametrize(("counts", "warned"), [(10, True), (30, False)])
+def test_quantiles_of_few_counts_are_warned_of(device: cl.Device, clock: FakeClock, counts: int, warned: bool) -> None:
+    accumulator = accumulation(BatchIntegrator(one_ring(), U2, device, rejection=Rejection()), clock)
+    accumulator.integrator.slots[0] = counts
+    accumulator.add(NUMBERS[:1])
+    accumulator.evaluate()
+    warnings = {profile.kind: profile.warning for profile in accumulator.reject_outliers()}
+    assert ("fewer than 20 counts" in (warnings.pop("quantile") or "")) is warned
+    assert warnings == {"sigma_clip": None, "median_clip": None}
 
 
 @pytest.mark.parametrize("word", ["low", "high", "lost"])

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyopencl as cl
@@ -21,7 +22,7 @@ from ringwatch.messages import (
 )
 from ringwatch.reduction.geometry import GeometrySource
 from ringwatch.reduction.pipeline import Reduction
-from ringwatch.reduction.series import ReductionSettings
+from ringwatch.reduction.settings import ReductionSettings
 from ringwatch.stream.decompress import decode_into
 from ringwatch_gpu import reference
 from ringwatch_gpu.batch import BatchIntegrator
@@ -146,8 +147,8 @@ def test_the_integrator_is_kept_while_the_flat_field_stays(fed: Fed, monkeypatch
     built: list[BatchIntegrator] = []
 
     class Counted(BatchIntegrator):
-        def __init__(self, geometry: Geometry, dtype: np.dtype[np.generic], device: cl.Device) -> None:
-            super().__init__(geometry, dtype, device)
+        def __init__(self, *given: Any, **settings: Any) -> None:
+            super().__init__(*given, **settings)
             built.append(self)
 
     monkeypatch.setattr("ringwatch.reduction.pipeline.BatchIntegrator", Counted)

@@ -1,8 +1,8 @@
 """One series on every device: what is published when, and what becomes of every frame."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pyopencl as cl
@@ -10,12 +10,25 @@ import pytest
 from tests.conftest import FakeClock
 from tests.kernels import synthetic
 
-from ringwatch.messages import Frame, FrameRows, Result, SeriesEnd, SeriesEvent, SeriesResult, SeriesStart, Snapshot
-from ringwatch.reduction.series import ReductionSettings, SeriesReduction
+from ringwatch.config import StopConfig
+from ringwatch.messages import (
+    Frame,
+    FrameRows,
+    Profile,
+    Result,
+    SeriesEnd,
+    SeriesEvent,
+    SeriesResult,
+    SeriesStart,
+    Snapshot,
+)
+from ringwatch.reduction.series import SeriesReduction
+from ringwatch.reduction.settings import ReductionSettings
 from ringwatch.reduction.slots import SlotFiller
 from ringwatch.stream.decompress import decode_into
 from ringwatch_gpu.batch import BatchIntegrator
 from ringwatch_gpu.geometry import Geometry
+from ringwatch_gpu.rejection import Rejection
 
 T = TypeVar("T")
 
@@ -33,8 +46,8 @@ def integrator(device: cl.Device) -> BatchIntegrator:
 class Played:
     """A series, and everything that was published."""
 
-    def __init__(self, integrator: BatchIntegrator, filler: SlotFiller, clock: FakeClock) -> None:
-        self.start, self.settings = SeriesStart(1, "A", shape=SHAPE, dtype=U2), ReductionSettings(interval_s=1.0)
+    def __init__(self, integrator: BatchIntegrator, filler: SlotFiller, clock: FakeClock, **settings: Any) -> None:
+        self.start, self.settings = SeriesStart(1, "A", shape=SHAPE, dtype=U2), ReductionSettings(1.0, **settings)
         self.published: list[Result] = []
         publish = self.published.append
 
@@ -100,6 +113,31 @@ def test_rows_come_at_once_snapshots_ten_times_and_profiles_once_an_interval(pla
     assert snapshot.accumulated is not None
     assert (snapshot.n_frames, snapshot.accumulated.n_frames, snapshot.fates.reduced) == (3, 3, 3)
     assert played.kinds() == ["FrameRows", "Profile", "Profile", "Snapshot"]
+
+
+def test_profiles_without_outliers_come_once_an_interval_and_at_the_end(
+    device: cl.Device, integrator: BatchIntegrator, clock: FakeClock
+) -> None:
+    """Not at each decision, which would cost too much."""
+    filler = SlotFiller(decode_into, threads=1)
+    rejecting = BatchIntegrator(GEOMETRY, U2, device, rejection=Rejection())
+    stop = StopConfig(metric="spottiness", target=0.01, min_frames=1)
+    played = Played(rejecting, filler, clock, stop=stop, decision_gap_s=0.1)
+    told: dict[str, list[int]] = defaultdict(list)
+    for number in range(30):
+        clock.advance(0.1001)
+        played.series.reduce(played.series.begin([frame(number)]))
+    played.series.finish(SeriesEnd(1, "A"))
+    filler.close()
+    for result in played.published:
+        if isinstance(result, Profile) and result.source == "accumulated":
+            told[result.kind].append(result.n_frames)
+    assert told["sigma_clip"] == told["quantile"] == told["median_clip"]
+    *during, last = told["sigma_clip"]
+    assert during[0] >= 10
+    assert np.diff(during).min() >= 10
+    assert last == 30
+    assert len(told["mean"]) > len(during) + 1
 
 
 def test_at_the_end_everything_is_told_once_more(played: Played) -> None:

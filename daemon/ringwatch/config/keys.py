@@ -57,7 +57,8 @@ class SectionKeys:
 
 def sections_of(model: type[BaseModel], path: str = "", *, optional: bool = False) -> Iterator[SectionKeys]:
     """All sections below a type, in the order of the file."""
-    properties = model.model_json_schema()["properties"]
+    schema = model.model_json_schema()
+    properties = {name: _resolved(of_key, schema) for name, of_key in schema["properties"].items()}
     nested = {name: _section_type(field) for name, field in model.model_fields.items()}
     prefix = f"{path}." if path else ""
     keys = tuple(
@@ -78,16 +79,26 @@ def keys_of(model: type[BaseModel]) -> Mapping[str, Key]:
 
 
 def toml_value(value: object) -> str:
-    """A text, number, boolean or list as TOML."""
+    """A text, number, boolean, list or table as TOML."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{name} = {toml_value(item)}" for name, item in value.items()) + "}"
     # JSON's notation of these is TOML's, but for the DEL character. Paths become text.
     return json.dumps(value, ensure_ascii=False, default=str).replace("\x7f", "\\u007F")
 
 
 def _section_type(field: FieldInfo) -> type[BaseModel] | None:
-    for candidate in (field.annotation, *get_args(field.annotation)):
-        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-            return candidate
+    """The type of a section that may be left out or not; a key that is a table or something else is no section."""
+    match [kind for kind in get_args(field.annotation) or (field.annotation,) if kind is not type(None)]:
+        case [type() as kind] if issubclass(kind, BaseModel):
+            return kind
     return None
+
+
+def _resolved(schema: Schema, whole: Schema) -> Schema:
+    """A key's schema with the tables it may be, instead of references to them."""
+    branches = schema.get("anyOf", [])
+    found = [whole["$defs"][branch["$ref"].rpartition("/")[2]] if "$ref" in branch else branch for branch in branches]
+    return {**schema, "anyOf": found} if branches else schema
 
 
 def _key(path: str, field: FieldInfo, schema: Schema) -> Key:
@@ -112,6 +123,8 @@ def _in_words(schema: Schema) -> str:
         return " or ".join(toml_value(value) for value in schema.get("enum", [schema.get("const")]))
     if schema["type"] == "array":
         return _list_in_words(schema)
+    if schema["type"] == "object":
+        return _table_in_words(schema["properties"])
     if schema.get("format") == "path":
         return "the path of a file or folder"
     return _NOUNS[schema["type"]] + _range_in_words(schema)
@@ -125,6 +138,10 @@ def _one_of_in_words(branches: Sequence[Schema]) -> str:
         f"a list of {_length_in_words(branch)} of these" if branch.get("items") in branches else _in_words(branch)
         for branch in branches
     )
+
+
+def _table_in_words(properties: Mapping[str, Schema]) -> str:
+    return "a table of " + " and ".join(f"{name} ({_in_words(schema)})" for name, schema in properties.items())
 
 
 def _list_in_words(schema: Schema) -> str:

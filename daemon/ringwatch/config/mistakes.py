@@ -28,10 +28,12 @@ def sentences(error: ValidationError, given: Mapping[str, object], keys: Mapping
     keys
         The known keys by dotted path.
     """
-    # A key that may be of several types has an error for each of them: the first one stands for all.
+    # A key that may be of several types has an error for each of them: one stands for all, best one that says why.
     mistakes: dict[Location, ErrorDetails] = {}
     for details in error.errors(include_url=False):
-        mistakes.setdefault(_path(details, keys), details)
+        path = _path(details, keys)
+        if path not in mistakes or details["type"] == "value_error":
+            mistakes[path] = details
     told = [_sentence(path, details, given, keys) for path, details in list(mistakes.items())[:MAX_SENTENCES]]
     if rest := len(mistakes) - len(told):
         told.append(f"and {rest} more")
@@ -49,12 +51,13 @@ def _path(details: ErrorDetails, keys: Mapping[str, Key]) -> Location:
 
 def _sentence(path: Location, details: ErrorDetails, given: Mapping[str, object], keys: Mapping[str, Key]) -> str:
     name = _short(".".join(path))
-    if details["type"] == "extra_forbidden":
+    is_key = len(details["loc"]) == len(path)  # not a value in a list or table
+    if details["type"] == "extra_forbidden" and is_key:
         return f"{name}: unknown{_suggestion(path, keys)}"
     key = keys.get(".".join(path))
     if key is None:
         return f"{name} should be a section: a line [{name}], and its keys below"
-    if details["type"] == "missing" and len(details["loc"]) == len(path):  # not a value in a list
+    if details["type"] == "missing" and is_key:
         return f"{name} is missing: {key.meaning.partition('. ')[0].rstrip('.')}; for example {key.name} = {key.sample}"
     shown = f"{name} = {_shown(_value_at(path, given))}"
     if details["type"] == "value_error":

@@ -118,14 +118,45 @@ class GeometryConfig(Section):
         return None if self.polarization == "none" else self.polarization
 
 
+class SigmaClipConfig(Section):
+    """How far is too far, and how often it is looked at anew."""
+
+    thres: Annotated[float, Field(ge=1, le=100)] = 5.0
+    max_iter: Annotated[int, Field(ge=1, le=100)] = 5
+
+
+def _in_order(quantiles: tuple[float, float]) -> tuple[float, float]:
+    if quantiles[0] > quantiles[1]:
+        raise ValueError("the lower quantile comes first")
+    return quantiles
+
+
+Quantile = Annotated[float, Field(ge=0, le=1)]
+
+
 class ProfilesConfig(Section):
-    """The azimuthal profiles."""
+    """The azimuthal profiles: the mean, and three of the summed image that leave outliers out."""
 
     interval_s: Annotated[float, Field(gt=0, le=3600)] = 1.0
     """Time between two evaluations of the accumulated statistics, which also publish the profiles."""
 
     error_model: Literal["azimuthal"] = "azimuthal"
     """"azimuthal": the variance is that of the pixels of a bin."""
+
+    sigma_clip: Literal["off"] | SigmaClipConfig = SigmaClipConfig()
+    """Mean without the pixels that are more than `thres` standard deviations from it, as pyFAI's sigma clipping: with
+    Chauvenet's limit where that is larger, anew with the pixels that are left, at most `max_iter` times."""
+
+    quantile: Literal["off"] | Annotated[tuple[Quantile, Quantile], AfterValidator(_in_order), Field(strict=False)] = (
+        0.5,
+        0.5,
+    )
+    """Mean of the pixels between two quantiles, those at the ends in part; [0.5, 0.5] is the median. It means little
+    below some 20 counts a pixel."""
+
+    median_clip: bool = True
+    """Mean of the pixels that agree with the noise of counts to four sigma: about the median first, then about the mean
+    of what is left. For photon-counting detectors; of the three it stands the most spots."""
 
 
 class AccumulateConfig(Section):

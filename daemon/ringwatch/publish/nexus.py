@@ -63,7 +63,13 @@ TABLES = {"frames": (FRAME_COLUMNS, 1024), "snapshots": (SNAPSHOT_COLUMNS, 256),
 """Columns of each table, and how many rows make a chunk."""
 
 PROFILE_COLUMNS = ("radial", "intensity", "std", "sem", "signal", "variance", "normalization", "norm_sq", "count")
-PROFILE_GROUPS = ("mean_union", "mean_accumulated")
+PROFILE_GROUPS = (
+    "mean_union",
+    "mean_accumulated",
+    "sigma_clip_accumulated",
+    "quantile_accumulated",
+    "median_clip_accumulated",
+)
 
 RADIAL_AXES: Mapping[str, tuple[str, str]] = {
     "2th_deg": ("2theta", "degrees"),
@@ -275,8 +281,8 @@ def profile_name(profile: Profile) -> str:
 
 
 def put_data(entry: h5py.Group, profiles: Iterable[Profile]) -> None:
-    """Put the profile of the summed image into the default plot; the union's where no image was summed."""
-    by_source = {profile.source: profile for profile in profiles}
+    """Put the mean profile of the summed image into the default plot; the union's where no image was summed."""
+    by_source = {profile.source: profile for profile in profiles if profile.kind == "mean"}
     shown = by_source.get("accumulated") or by_source.get("union")
     if shown:
         entry["data/I"][0] = shown.intensity

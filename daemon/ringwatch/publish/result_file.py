@@ -162,6 +162,8 @@ def _write_profiles(entry: h5py.Group, profiles: list[Profile]) -> None:
     for profile in profiles:
         group = nexus.create_profile(entry, nexus.profile_name(profile), profile.radial.size)
         group.attrs["window"] = profile.window
+        if profile.warning is not None:
+            group.attrs["warning"] = profile.warning
         nexus.put_profile(entry, profile)
     nexus.put_data(entry, profiles)
 

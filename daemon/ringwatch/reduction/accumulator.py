@@ -13,12 +13,14 @@ from ringwatch_gpu import exact
 from ringwatch_gpu.batch import BatchIntegrator
 from ringwatch_gpu.errors import DeviceError
 from ringwatch_gpu.reference import ImageSums
+from ringwatch_gpu.rejection import Method
 from ringwatch_gpu.spottiness import SpottinessValues, spottiness
 from ringwatch_gpu.sums import FrameSums, RingProfile, RingSums, ring_profiles
 from ringwatch_gpu.validity import Validity
 
 WINDOW = "all"
 _SMOOTH, _STRONG = 0.05, 0.15
+_ENOUGH_COUNTS = 20
 
 
 class Accumulator:
@@ -114,10 +116,18 @@ class Accumulator:
 
     def profiles(self) -> list[Profile]:
         """Mean profiles of the union and, once evaluated, of the summed image."""
-        found = [self._profile("union", self.union.profile)]
+        found = [self._profile("mean", "union", self.union.profile)]
         if self._image_profile is not None:
-            found.append(self._profile("accumulated", self._image_profile))
+            found.append(self._profile("mean", "accumulated", self._image_profile))
         return found
+
+    def reject_outliers(self) -> list[Profile]:
+        """Profiles of the summed image without outliers, those that the integrator was made for; after `evaluate`."""
+        found = self.integrator.reject_outliers(self.n_frames)
+        return [
+            self._profile(kind, "accumulated", profile, _few_counts(profile) if kind == "quantile" else None)
+            for kind, profile in found.items()
+        ]
 
     def _frame_rows(self, frame_numbers: NDArray[np.int64], frames: FrameSums, profiles: RingProfile) -> FrameRows:
         geometry = self.integrator.geometry
@@ -152,17 +162,33 @@ class Accumulator:
             return Spottiness(float(values.plain), float(values.weighted), rings, None, reason)
         return Spottiness(float(values.plain), float(values.weighted), rings, _class_of(values))
 
-    def _profile(self, source: str, profile: RingProfile) -> Profile:
+    def _profile(
+        self,
+        kind: Literal["mean"] | Method,
+        source: Literal["union", "accumulated"],
+        profile: RingProfile,
+        warning: str | None = None,
+    ) -> Profile:
         return Profile(
             origin=self.origin,
             time_ns=self._clock.time_ns(),
-            kind="mean",
-            source="union" if source == "union" else "accumulated",
+            kind=kind,
+            source=source,
             window=WINDOW,
             n_frames=self.n_frames if source == "union" or self.accumulated is None else self.accumulated.n_frames,
             radial=self.integrator.geometry.radial,
             **vars(profile),
+            warning=warning,
         )
+
+
+def _few_counts(profile: RingProfile) -> str | None:
+    """Why quantiles mean little, if they do: those of few counts can only be whole numbers."""
+    filled = profile.count > 0
+    counts = profile.signal[filled] / profile.count[filled]
+    if not counts.size or np.median(counts) >= _ENOUGH_COUNTS:
+        return None
+    return f"most bins have fewer than {_ENOUGH_COUNTS} counts a pixel, too few for quantiles; median_clip stands this"
 
 
 def _class_of(values: SpottinessValues) -> Literal["smooth", "mild", "strong"]:

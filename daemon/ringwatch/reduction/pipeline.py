@@ -17,7 +17,8 @@ from ringwatch.clock import Clock
 from ringwatch.errors import UnsupportedEncoding
 from ringwatch.messages import Frame, Origin, SeriesEnd, SeriesEvent, SeriesStart, Status, StreamMessage
 from ringwatch.reduction.geometry import GeometrySource
-from ringwatch.reduction.series import FIRST_GENERATION, UNNAMED, Publish, ReductionSettings, SeriesReduction
+from ringwatch.reduction.series import FIRST_GENERATION, UNNAMED, Publish, SeriesReduction
+from ringwatch.reduction.settings import ReductionSettings
 from ringwatch.reduction.slots import DecodeInto, Filling, SlotFiller
 from ringwatch_gpu.batch import SLOT_SETS, BatchIntegrator, compile_kernels
 from ringwatch_gpu.errors import DeviceError, GeometryError
@@ -173,7 +174,7 @@ class Reduction:
         KernelBuildError, OutOfDeviceMemory
         """
         geometry = self._geometries.base()
-        compile_kernels(geometry, self._device)
+        compile_kernels(geometry, self._device, self._settings.rejection)
         integrator = self._get_integrator(geometry, np.dtype(np.uint32))
         for which in range(SLOT_SETS):
             integrator.slot_set(which).fill(0)  # what is written once has its pages
@@ -184,7 +185,7 @@ class Reduction:
             raise UnsupportedEncoding(f"pixels of type {dtype}", [str(supported) for supported in SUPPORTED])
         if self._integrator is None or not self._integrator.fits(geometry, dtype):
             self._integrator = None  # its memory is needed
-            self._integrator = BatchIntegrator(geometry, dtype, self._device)
+            self._integrator = BatchIntegrator(geometry, dtype, self._device, rejection=self._settings.rejection)
         self._integrator.change_mask(geometry)
         return self._integrator
 

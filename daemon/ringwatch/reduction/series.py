@@ -1,7 +1,7 @@
 """One series, from its start to its end: geometry and integrator chosen, frames reduced, results published in time."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -9,7 +9,7 @@ import structlog
 from numpy.typing import NDArray
 
 from ringwatch.clock import Clock
-from ringwatch.config import RINGS_FRACTION, StopConfig
+from ringwatch.config import RINGS_FRACTION
 from ringwatch.messages import (
     Frame,
     FrameRows,
@@ -24,6 +24,7 @@ from ringwatch.messages import (
 )
 from ringwatch.reduction.accumulator import Accumulator
 from ringwatch.reduction.conditions import ConditionWatch
+from ringwatch.reduction.settings import ReductionSettings
 from ringwatch.reduction.slots import Filling, SlotFiller, gap_dummy
 from ringwatch.reduction.statistics import SpotStatistics
 from ringwatch.stop.evaluation import Evaluation
@@ -39,38 +40,6 @@ FIRST_GENERATION = 1
 UNNAMED = "unnamed"
 _SNAPSHOTS_PER_INTERVAL = 10
 _TOLERANCE = 1e-3
-
-
-@dataclass(frozen=True, slots=True)
-class ReductionSettings:
-    """What the reduction needs to know, besides the geometry.
-
-    Attributes
-    ----------
-    interval_s
-        Time between two evaluations of the summed image.
-    decision_gap_s
-        Least time between two evaluations where a decision is due, so that frames are reduced meanwhile; 0 for recorded
-        frames, which can wait.
-    dummies
-        Pixel values that mean "invalid"; None finds them by the detectors' conventions.
-    decoder_threads
-        How many frames are decoded at the same time.
-    d_spacings_A
-        Where the rings are; None looks for them in the profile of the summed image.
-    stop
-        When the rings are good enough; None only observes.
-    versions
-        Names and versions for the result files.
-    """
-
-    interval_s: float = 1.0
-    decision_gap_s: float = 0.25
-    dummies: tuple[int, ...] | None = None
-    decoder_threads: int = 2
-    d_spacings_A: NDArray[np.float64] | None = None  # noqa: N815 - the unit's own spelling
-    stop: StopConfig | None = None
-    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 class SeriesReduction:
@@ -110,7 +79,7 @@ class SeriesReduction:
         fraction = RINGS_FRACTION if settings.stop is None else settings.stop.rings_fraction
         self._statistics = SpotStatistics.of(geometry, settings.d_spacings_A, fraction)
         self._first_received_s = self._last_received_s = 0.0
-        self._evaluated_s = self._snapshot_s = clock.monotonic_s()
+        self._evaluated_s = self._snapshot_s = self._rejected_s = clock.monotonic_s()
         self._published_frames = self._slot_set = 0
         self.origin = Origin(start.series, start.unique_id, start.sample or UNNAMED, FIRST_GENERATION, geometry.digest)
         mismatch = header_mismatch(start, geometry)
@@ -187,7 +156,12 @@ class SeriesReduction:
 
     def _evaluate(self, accumulator: Accumulator, *, is_last: bool = False) -> None:
         statistics = accumulator.evaluate()
-        for profile in accumulator.profiles():
+        profiles = accumulator.profiles()
+        now_s = self._clock.monotonic_s()
+        if is_last or now_s - self._rejected_s >= self._settings.interval_s:  # too dear for each decision
+            profiles += accumulator.reject_outliers()
+            self._rejected_s = now_s
+        for profile in profiles:
             self._publish(profile)
         if self._rule is None:
             return

@@ -197,7 +197,7 @@ class _Results:
                 self.decisions.append(nexus.decision_columns(result))
                 self.last_decision = result
             case Profile():
-                self.profiles[result.source] = result
+                self.profiles[nexus.profile_name(result)] = result
             case SeriesResult():
                 self.result = result
             case SeriesEvent(event="abandoned"):

@@ -7,8 +7,9 @@ import numpy as np
 import pyopencl as cl
 from numpy.typing import NDArray
 
-from ringwatch.config import Config, FilesConfig, RingsConfig
-from ringwatch.reduction.series import ReductionSettings
+from ringwatch.config import Config, FilesConfig, ProfilesConfig, RingsConfig
+from ringwatch.reduction.settings import ReductionSettings
+from ringwatch_gpu.rejection import Rejection, SigmaClip
 from ringwatch_gpu.ring_positions import calibrant_spacings
 
 PACKAGES = ("ringwatch", "numpy", "pyopencl", "pyFAI", "dectris-compression", "h5py")
@@ -29,8 +30,15 @@ def reduction_settings(config: Config | FilesConfig, device: cl.Device) -> Reduc
         decoder_threads=min(MAX_DECODERS, os.cpu_count() or 1),
         d_spacings_A=d_spacings_A(config.rings),
         stop=config.stop,
+        rejection=rejection(config.profiles),
         versions=versions(device),
     )
+
+
+def rejection(profiles: ProfilesConfig) -> Rejection:
+    """Which outlier-rejecting profiles the configuration asks for."""
+    clip = None if profiles.sigma_clip == "off" else SigmaClip(profiles.sigma_clip.thres, profiles.sigma_clip.max_iter)
+    return Rejection(clip, None if profiles.quantile == "off" else profiles.quantile, profiles.median_clip)
 
 
 def d_spacings_A(rings: RingsConfig) -> NDArray[np.float64] | None:  # noqa: N802 - the unit's own spelling
