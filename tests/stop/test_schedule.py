@@ -38,8 +38,8 @@ def test_a_coarse_step_ends_short_of_the_target() -> None:
 
 
 def test_confirming_costs_little() -> None:
-    assert after(1000, is_armed=True) == 1025
-    assert after(1000, 1e6, is_armed=True) == 1025
+    assert after(1000, is_armed=True) == 1010
+    assert after(1000, 1e6, is_armed=True) == 1010
 
 
 @given(

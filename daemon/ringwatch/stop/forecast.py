@@ -20,7 +20,7 @@ _TIMES = 24
 _STATIC = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 _CORRELATION = 0.9
 _ACCEPTED = 4.0
-_WIDENED = 1.1
+_WIDENED = 1.2
 _MIN_ERROR = 0.01
 _NOTHING_KNOWN = 100.0
 """Errors of a logarithm beyond this one say no more, and overflow."""

@@ -3,7 +3,7 @@
 import math
 
 FIRST_FRAMES = 8
-CONFIRMING = 1.025
+CONFIRMING = 1.01
 """Two looks in a row share nearly all frames whatever the distance between them: a small one costs less beam time."""
 
 _COARSE = math.sqrt(2)
