@@ -71,7 +71,7 @@ class BatchIntegrator:
         Whether `evaluate_image` will be called. Its memory grows with the bins more than all the rest: a large cake may
         fit only without.
     rejection
-        Which outlier-rejecting profiles `reject_outliers` makes; they take 32 bytes a pixel.
+        Which outlier-rejecting profiles `reject_outliers` makes; they take 44 bytes a pixel.
 
     Raises
     ------
@@ -110,9 +110,7 @@ class BatchIntegrator:
         self._kernels: GroupKernels | LaneKernels = kernels(self._queue, geometry, dtype, self._image, self._tables)
         self._sectors = SectorKernel(self._queue, geometry, dtype, share)
         self._rejection = (
-            RejectionKernels(self._queue, geometry, self._tables, self._image, rejection, share)
-            if rejection.methods
-            else None
+            RejectionKernels(self._queue, geometry, self._image, rejection, share) if rejection.methods else None
         )
         self._image_used = False
         self._largest_norm = int(geometry.norm_q.max(initial=0))
@@ -207,6 +205,8 @@ class BatchIntegrator:
         """Forget the summed image, where there is one."""
         if self._image_used:
             self._image.clear()
+            if self._rejection is not None:
+                self._rejection.clear()
         self._image_used = False
 
     def _overflows(self, largest_signal: int, seen: int) -> bool:

@@ -1,7 +1,7 @@
-"""From a kernel file and its constants to kernels that are ready to call; the build log is in the error."""
+"""From kernel files and their constants to kernels that are ready to call; the build log is in the error."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 
 import pyopencl as cl
@@ -9,15 +9,20 @@ import pyopencl as cl
 from .errors import KernelBuildError
 
 
-def build(context: cl.Context, stem: str, constants: Mapping[str, int | str]) -> cl.Program:
-    """Compile ``kernels/<stem>.cl`` with its -D constants; compiled programs are cached on disk by pyopencl.
+def build(
+    context: cl.Context, stem: str, constants: Mapping[str, int | str], before: Sequence[str] = ()
+) -> cl.Program:
+    """Compile ``kernels/<stem>.cl`` with its -D constants, after the files it builds upon.
+
+    Compiled programs are cached on disk by pyopencl.
 
     Raises
     ------
     KernelBuildError
         With the compiler's log, which pyopencl puts into its own error.
     """
-    source = files(__package__).joinpath("kernels", f"{stem}.cl").read_text()
+    folder = files(__package__).joinpath("kernels")
+    source = "\n".join(folder.joinpath(f"{name}.cl").read_text() for name in (*before, stem))
     options = [f"-D{name}={value}" for name, value in constants.items()]
     program = cl.Program(context, source)
     try:

@@ -12,7 +12,6 @@ from .image import ImageBuffers
 from .memory import read
 from .programs import build
 from .sums import RingProfile
-from .tables import DeviceTables
 
 Method = Literal["sigma_clip", "quantile", "median_clip"]
 
@@ -22,7 +21,7 @@ _CPU_ITEMS = 16
 _SUMS = 5
 _NOWHERE = np.uint32(0xFFFFFFFF)
 _LARGEST_WEIGHT_BITS = 62
-_BYTES_AN_ENTRY = (8, 8, 8, 4, 4)  # signal, weight, ratio, key, list
+_BYTES_AN_ENTRY = (8, 4, 4, 8, 8, 4, 4)  # sum, number lost, norm; scratch memory: weight, ratio, key, list
 _BYTES_A_RANK = 4
 
 
@@ -55,7 +54,8 @@ NO_REJECTION = Rejection(None, None, median_clip=False)
 def rejection_program(context: cl.Context, rejection: Rejection, share: bool) -> cl.Program:
     """The compiled kernels; ``share``: the form for GPUs."""
     methods = sum(1 << METHODS.index(method) for method in rejection.methods)
-    return build(context, "rejection", {"LANES": LANES, "GROUPED": int(share), "METHODS": methods})
+    constants = {"LANES": LANES, "GROUPED": int(share), "METHODS": methods}
+    return build(context, "rejection", constants, before=("bin_sums", "bin_quantiles"))
 
 
 def rejection_bytes(geometry: Geometry) -> tuple[int, ...]:
@@ -85,7 +85,6 @@ class RejectionKernels:
         self,
         queue: cl.CommandQueue,
         geometry: Geometry,
-        tables: DeviceTables,
         image: ImageBuffers,
         rejection: Rejection,
         share: bool,
@@ -94,7 +93,7 @@ class RejectionKernels:
         self._pixels, self._norm_quantum = geometry.pixels, geometry.norm_quantum
         flags, entries = cl.mem_flags, _most_entries(geometry)
         self._entries = [cl.Buffer(context, flags.READ_WRITE, size * entries) for size in _BYTES_AN_ENTRY]
-        signal, weight, *scratch = self._entries  # kept: kernels do not keep their arguments alive
+        sums, self._lost, self._norm, *scratch = self._entries  # all kept: kernels do not keep their arguments alive
         self._rank = cl.Buffer(context, flags.READ_ONLY, _BYTES_A_RANK * geometry.pixels)
         self._items = geometry.bins if share else _CPU_ITEMS
         self._bin_start = cl.Buffer(context, flags.READ_ONLY, 4 * (geometry.bins + 1))
@@ -103,28 +102,36 @@ class RejectionKernels:
         self._sums = cl.Buffer(context, flags.WRITE_ONLY, self._host.nbytes)
         program = rejection_program(context, rejection, share)
         self._sort, self._reject = cl.Kernel(program, "sort_pixels"), cl.Kernel(program, "reject")
-        summed = (image.low, image.high, image.lost, np.uint32(geometry.pixels))
+        self._sort.set_args(self._rank, image.low, image.high, image.lost, np.uint32(geometry.pixels), sums, self._lost)
         unknown = (np.uint32(0), np.float64(1))
-        self._sort.set_args(self._rank, tables.norm_q, *summed, *unknown, signal, weight)
-        bins = (signal, weight, self._bin_start, self._first_bin)
-        self._reject.set_args(*bins, np.uint32(geometry.bins), *_parameters(rejection), *scratch, self._sums)
+        self._reject.set_args(
+            sums, self._lost, self._norm, self._bin_start, self._first_bin, np.uint32(geometry.bins), *unknown,
+            *_parameters(rejection), *scratch, self._sums,
+        )  # fmt: skip
         self.change_mask(geometry)
 
     def change_mask(self, geometry: Geometry) -> None:
         """Go on with a geometry that differs in its mask only: some 100 ms at 4M pixels."""
         self._largest_weight = largest_weight(geometry)
         rank, bin_start = _ranks(geometry)
-        first_bin = _first_bins(bin_start, self._items)
-        for buffer, host in ((self._rank, rank), (self._bin_start, bin_start), (self._first_bin, first_bin)):
+        norm = np.zeros(self._norm.size // 4, np.uint32)
+        used = rank != _NOWHERE
+        norm[rank[used]] = geometry.norm_q[used]
+        tables = ((self._rank, rank), (self._norm, norm), (self._bin_start, bin_start))
+        for buffer, host in (*tables, (self._first_bin, _first_bins(bin_start, self._items))):
             cl.enqueue_copy(self._queue, buffer, host)
-        for buffer in self._entries[:2]:  # what is no pixel stays 0
-            cl.enqueue_fill_buffer(self._queue, buffer, np.zeros(1), 0, buffer.size)
+        cl.enqueue_fill_buffer(self._queue, self._entries[0], np.zeros(1), 0, self._entries[0].size)
+        self.clear()
+
+    def clear(self) -> None:
+        """The summed image begins anew."""
+        cl.enqueue_fill_buffer(self._queue, self._lost, np.zeros(1, np.uint32), 0, self._lost.size)
 
     def run(self, n_frames: int) -> dict[Method, RingProfile]:
         """Profiles of the summed image, which holds ``n_frames`` > 0 frames."""
         unit = weight_unit(self._largest_weight, n_frames)
-        self._sort.set_arg(6, np.uint32(n_frames))
-        self._sort.set_arg(7, np.float64(unit))
+        self._reject.set_arg(6, np.uint32(n_frames))
+        self._reject.set_arg(7, np.float64(unit))
         group = LANES if self._share else 1
         sorters = self._pixels if self._share else _CPU_ITEMS
         cl.enqueue_nd_range_kernel(self._queue, self._sort, (sorters,), None if self._share else (1,))

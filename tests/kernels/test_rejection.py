@@ -100,6 +100,24 @@ def test_counts_beyond_32_bits_are_those_of_the_specification(device: cl.Device,
         assert_specified(integrator, rejection, 16)
 
 
+def test_chauvenets_limit_is_that_of_the_specification(device: cl.Device, form: Form) -> None:
+    """It is above one standard deviation in every bin."""
+    rejection = Rejection(SigmaClip(1.0, 3), None, median_clip=False)
+    integrator = summed(synthetic.geometry((61, 47), 13), device, form, rejection, spotty((61, 47), 30))
+    assert_specified(integrator, rejection, 10)
+
+
+def test_what_the_last_image_lost_is_forgotten(device: cl.Device, form: Form) -> None:
+    frames = spotty((61, 47), 30, 8)
+    for rejection in rejections(device, form):
+        integrator = summed(synthetic.geometry((61, 47), 13), device, form, rejection, frames)
+        assert_specified(integrator, rejection, 8)
+        integrator.clear()
+        integrator.slots[:] = np.where(frames == np.iinfo(U4).max, 30, frames)
+        integrator.integrate(8, Validity.of(U4))
+        assert_specified(integrator, rejection, 8)
+
+
 def test_a_change_of_mask_changes_the_profiles(device: cl.Device, form: Form) -> None:
     base, frames = synthetic.geometry((61, 47), 13), spotty((61, 47), 30, 8)
     for rejection in rejections(device, form):
@@ -267,4 +285,4 @@ def test_memory_for_the_profiles_is_asked_for_at_the_start(device: cl.Device, mo
     for rejection in (Rejection(None, None, median_clip=False), Rejection()):
         with pytest.raises(OutOfDeviceMemory):
             BatchIntegrator(geometry, U4, device, rejection=rejection)
-    assert asked[1] - asked[0] >= 32 * geometry.pixels
+    assert asked[1] - asked[0] >= 44 * geometry.pixels
