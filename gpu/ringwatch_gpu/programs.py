@@ -9,9 +9,7 @@ import pyopencl as cl
 from .errors import KernelBuildError
 
 
-def build(
-    context: cl.Context, stem: str, constants: Mapping[str, int | str], before: Sequence[str] = ()
-) -> cl.Program:
+def build(context: cl.Context, stem: str, constants: Mapping[str, int | str], before: Sequence[str] = ()) -> cl.Program:
     """Compile ``kernels/<stem>.cl`` with its -D constants, after the files it builds upon.
 
     Compiled programs are cached on disk by pyopencl.
