@@ -47,7 +47,10 @@ class Played:
     """A series, and everything that was published."""
 
     def __init__(self, integrator: BatchIntegrator, filler: SlotFiller, clock: FakeClock, **settings: Any) -> None:
-        self.start, self.settings = SeriesStart(1, "A", shape=SHAPE, dtype=U2), ReductionSettings(1.0, **settings)
+        self.start, self.settings = (
+            SeriesStart(1, "A", shape=SHAPE, dtype=U2),
+            ReductionSettings(**{"interval_s": 1.0} | settings),
+        )
         self.published: list[Result] = []
         publish = self.published.append
 
@@ -115,14 +118,14 @@ def test_rows_come_at_once_snapshots_ten_times_and_profiles_once_an_interval(pla
     assert played.kinds() == ["FrameRows", "Profile", "Profile", "Snapshot"]
 
 
-def test_profiles_without_outliers_come_once_an_interval_and_at_the_end(
+def test_profiles_without_outliers_come_every_ten_intervals_and_at_the_end(
     device: cl.Device, integrator: BatchIntegrator, clock: FakeClock
 ) -> None:
     """Not at each decision, which would cost too much."""
     filler = SlotFiller(decode_into, threads=1)
     rejecting = BatchIntegrator(GEOMETRY, U2, device, rejection=Rejection())
     stop = StopConfig(metric="spottiness", target=0.01, min_frames=1)
-    played = Played(rejecting, filler, clock, stop=stop, decision_gap_s=0.1)
+    played = Played(rejecting, filler, clock, stop=stop, decision_gap_s=0.1, interval_s=0.1)
     told: dict[str, list[int]] = defaultdict(list)
     for number in range(30):
         clock.advance(0.1001)

@@ -39,6 +39,9 @@ GetIntegrator = Callable[[Geometry, np.dtype[np.generic]], BatchIntegrator]
 FIRST_GENERATION = 1
 UNNAMED = "unnamed"
 _SNAPSHOTS_PER_INTERVAL = 10
+REJECTION_INTERVALS = 10
+"""Profiles without outliers cost as much as some 20 frames: each second they would make a 200 Hz series fall behind."""
+
 _TOLERANCE = 1e-3
 
 
@@ -158,7 +161,7 @@ class SeriesReduction:
         statistics = accumulator.evaluate()
         profiles = accumulator.profiles()
         now_s = self._clock.monotonic_s()
-        if is_last or now_s - self._rejected_s >= self._settings.interval_s:  # too dear for each decision
+        if is_last or now_s - self._rejected_s >= REJECTION_INTERVALS * self._settings.interval_s:
             profiles += accumulator.reject_outliers()
             self._rejected_s = now_s
         for profile in profiles:
