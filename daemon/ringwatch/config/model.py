@@ -143,18 +143,17 @@ class ProfilesConfig(Section):
     error_model: Literal["azimuthal"] = "azimuthal"
     """"azimuthal": the variance is that of the pixels of a bin."""
 
-    sigma_clip: Literal["off"] | SigmaClipConfig = SigmaClipConfig()
+    sigma_clip: Literal["off"] | SigmaClipConfig = Field(default="off", examples=[{"thres": 5, "max_iter": 5}])
     """Mean without the pixels that are more than `thres` standard deviations from it, as pyFAI's sigma clipping: with
     Chauvenet's limit where that is larger, anew with the pixels that are left, at most `max_iter` times."""
 
     quantile: Literal["off"] | Annotated[tuple[Quantile, Quantile], AfterValidator(_in_order), Field(strict=False)] = (
-        0.5,
-        0.5,
+        Field(default="off", examples=[[0.5, 0.5]])
     )
     """Mean of the pixels between two quantiles, those at the ends in part; [0.5, 0.5] is the median. It means little
     below some 20 counts a pixel."""
 
-    median_clip: bool = True
+    median_clip: bool = False
     """Mean of the pixels that agree with the noise of counts to four sigma: about the median first, then about the mean
     of what is left. For photon-counting detectors; of the three it stands the most spots."""
 
