@@ -69,6 +69,15 @@ class SmoothFit:
         z = sectors * self._inverse
         return np.asarray(z - _from_coefficients(self._smooth, self._coefficients(z)))
 
+    def variance(self, squares: Floats) -> Floats:
+        """Variance of the counts of each ring from its squared residuals (rings, sectors); (rings,)."""
+        return np.asarray(squares.sum(axis=-1) / np.maximum(self.degrees, 1))
+
+    def variance_without_one(self, squares: Floats) -> Floats:
+        """The same with one sector left out, shape (rings, sectors)."""
+        degrees = np.maximum(self.degrees, 1) * (1 - 1 / SECTORS)
+        return np.asarray(without_one(squares) / degrees[:, np.newaxis])
+
     def smooth_variance(self, sectors: Floats, variance: Floats) -> tuple[Floats, NDArray[np.bool_], Floats]:
         """Relative variance of the smooth part of each ring, and whether it is more than scatter alone leaves (95 %).
 

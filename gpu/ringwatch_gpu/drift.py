@@ -47,8 +47,7 @@ class DriftWatch:
         self._past.append((n_frames, counts))
         if before is None:
             return
-        variance = (fit.residuals(total) ** 2).sum(axis=1) / np.maximum(fit.degrees, 1)
-        relative = variance / np.maximum(counts, 1.0) ** 2
+        relative = fit.variance(fit.residuals(total) ** 2) / np.maximum(counts, 1.0) ** 2
         self._in_a_row = self._in_a_row + 1 if self._differs(before, n_frames, counts, relative, fit) else 0
         if self._in_a_row >= _IN_A_ROW:
             self.since = before[0] if self.since is None else self.since

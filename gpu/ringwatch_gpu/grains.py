@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import bdtrc
 
 from .azimuth import SmoothFit
-from .geometry_pyfai import SECTORS
-from .jackknife import quantile_weights, standard_error, without_one
+from .jackknife import quantile_weights, standard_error
 from .reference import ImageSums
 from .rings import Rings
 from .scatter import Scatter
@@ -24,7 +23,6 @@ _LARGEST_LEAK = 0.25
 _LEAST_LEFT = 0.5
 """Of the intensity of a ring, where most of it lies in the sector that is left out: replicates must stay finite."""
 
-_LEFT = (SECTORS - 1) / SECTORS
 _SIGNIFICANT = 2.0
 _FALSE_TRENDS, _BY_CHANCE = 0.05, 0.01
 """Share of the rings that seem to have a trend by chance; probability to take that for one of all rings."""
@@ -142,18 +140,16 @@ def ring_scatter(cake: Cake, rings: Rings, profile: RingProfile, overlap_length:
     """
     counts, expected, length = cake.summed(rings.first, rings.last)
     fit = SmoothFit(expected)
-    background = np.add.reduceat(np.append(rings.background * profile.normalization, 0.0), _pairs(rings))[::2]
+    background = rings.summed(rings.background * profile.normalization)
     seen = fit.counts(expected) / np.maximum(expected.sum(axis=1), 1e-300)
     total = fit.counts(counts)
     net = total - background * seen
     whole = 1 / (1 - 2 * _leak(overlap_length, length))  # what the borders of the sectors hide, as a factor
     squares = fit.residuals(counts) ** 2
-    degrees = np.maximum(fit.degrees, 1)
-    variance = squares.sum(axis=1) / degrees
+    variance, variances = fit.variance(squares), fit.variance_without_one(squares)
     part = np.where(fit.covered, counts, 0.0)
     share = np.where(fit.covered, expected, 0.0) / np.maximum(fit.counts(expected), 1e-300)[:, np.newaxis]
     totals = (total[:, np.newaxis] - part) / np.maximum(1 - share, 1e-9)
-    variances = without_one(squares) / (_LEFT * degrees[:, np.newaxis])
     nets = np.maximum(totals - (background * seen)[:, np.newaxis], _LEAST_LEFT * net[:, np.newaxis])
     good = fit.usable & (net > 0)
     safe, safes = np.where(good, net, np.nan), np.where(good[:, np.newaxis], nets, np.nan)
@@ -162,7 +158,9 @@ def ring_scatter(cake: Cake, rings: Rings, profile: RingProfile, overlap_length:
     relatives = (np.maximum(grain_replicates, 0) + totals) / safes**2
     photons = total / safe**2
     smooth, has_trend, smooth_replicates = fit.smooth_variance(counts, variance)
-    spots, bound, spots_replicates = _spots(grains / safe**2, grain_replicates / safes**2, photons, degrees)
+    spots, bound, spots_replicates = _spots(
+        grains / safe**2, grain_replicates / safes**2, photons, np.maximum(fit.degrees, 1)
+    )
     return RingScatter(
         counts.sum(axis=1) - background, relative, photons, relatives, spots, bound, spots_replicates,
         smooth, good & has_trend, smooth_replicates,
@@ -187,7 +185,3 @@ def _spots(
 
 def _leak(overlap_length: float, length: Floats) -> Floats:
     return np.minimum(overlap_length / length, _LARGEST_LEAK)
-
-
-def _pairs(rings: Rings) -> NDArray[np.int64]:
-    return np.stack([rings.first, rings.last], axis=1).ravel()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .azimuth import SmoothFit
 from .geometry_pyfai import SECTORS
-from .jackknife import quantile_weights, without_one
+from .jackknife import quantile_weights
 
 _PENDING = 64
 _BLOCKS = 64
@@ -137,7 +137,7 @@ class SectorHistory:
 
     def _single(self, fit: SmoothFit) -> Floats:
         """Variance of a group's counts in one frame that grains cause, photons taken off; shape (groups,)."""
-        return np.asarray((_of_all(self._squares, fit)[:, 0] - self._counts) / max(self.n_frames, 1))
+        return np.asarray((fit.variance(self._squares) - self._counts) / max(self.n_frames, 1))
 
     def _seen(self, fit: SmoothFit, single: Floats) -> NDArray[np.bool_]:
         """Groups in which grains stand out of photon noise, whose sum (P z)^2 / counts is chi squared distributed."""
@@ -150,7 +150,7 @@ class SectorHistory:
         squares, counts = fit.residuals(total) ** 2, fit.counts(total)[:, np.newaxis]
 
         def shared(choose: _Choose) -> Floats:
-            return (choose(squares, fit) - counts) / self._single_of(choose, fit) / n_frames**2
+            return (choose(fit, squares) - counts) / self._single_of(choose, fit) / n_frames**2
 
         return _median_and_replicates(shared, seen)
 
@@ -164,32 +164,28 @@ class SectorHistory:
         products = fit.residuals(_total(first)) * fit.residuals(_total(second))
 
         def repeating(choose: _Choose) -> Floats:
-            return choose(products, fit) / pairs / self._single_of(choose, fit)
+            return choose(fit, products) / pairs / self._single_of(choose, fit)
 
         return _median_and_replicates(repeating, seen)
 
     def _single_of(self, choose: "_Choose", fit: SmoothFit) -> Floats:
-        single = (choose(self._squares, fit) - self._counts[:, np.newaxis]) / max(self.n_frames, 1)
+        single = (choose(fit, self._squares) - self._counts[:, np.newaxis]) / max(self.n_frames, 1)
         return np.where(single > 0, single, np.inf)
 
 
-_Choose = Callable[[Floats, SmoothFit], Floats]
+_Choose = Callable[[SmoothFit, Floats], Floats]
 """From squares (groups, sectors) to variances: of all sectors (groups, 1), or with one left out (groups, sectors)."""
 
 
-def _of_all(squares: Floats, fit: SmoothFit) -> Floats:
-    return np.asarray(squares.sum(axis=1, keepdims=True) / np.maximum(fit.degrees, 1)[:, np.newaxis])
-
-
-def _without_one(squares: Floats, fit: SmoothFit) -> Floats:
-    return np.asarray(without_one(squares) / np.maximum(fit.degrees, 1)[:, np.newaxis] * (SECTORS / (SECTORS - 1)))
+def _of_all(fit: SmoothFit, squares: Floats) -> Floats:
+    return fit.variance(squares)[:, np.newaxis]
 
 
 def _median_and_replicates(statistic: Callable[[_Choose], Floats], seen: NDArray[np.bool_]) -> tuple[float, Floats]:
     """Median over the groups that are seen, and the same with one sector left out."""
     values = statistic(_of_all)[seen, 0]
     weights = quantile_weights(values, 0.5)
-    return float(weights @ values), weights @ statistic(_without_one)[seen]
+    return float(weights @ values), weights @ statistic(SmoothFit.variance_without_one)[seen]
 
 
 def _total(blocks: list[Floats]) -> Floats:

@@ -70,9 +70,13 @@ class Rings:
             group[first:last] = ring
         return group
 
+    def summed(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Sums of ``values`` (bins,) over the bins of each ring, shape (rings,)."""
+        return _window_sums(values, (self.first, self.last))
+
     def net_signal(self, profile: RingProfile) -> NDArray[np.float64]:
         """Counts above the background in each ring, shape (rings,); may be negative."""
-        return _window_sums(_net(profile, self.background), (self.first, self.last))
+        return self.summed(_net(profile, self.background))
 
 
 def find_rings(profile: RingProfile, axis: RadialAxis) -> Rings:

@@ -1,10 +1,27 @@
 """Small made-up geometries and frames, awkward on purpose."""
 
+import json
+
 import numpy as np
 from numpy.typing import NDArray
 
 from ringwatch_gpu.geometry import Geometry
 from ringwatch_gpu.geometry_pyfai import PixelTables
+
+PONI_SHAPE = (60, 50)
+DETECTOR = {"pixel1": 1e-4, "pixel2": 1e-4, "max_shape": list(PONI_SHAPE), "orientation": 3}
+PONI = f"""# made by a test
+poni_version: 2.1
+Detector: Detector
+Detector_config: {json.dumps(DETECTOR)}
+Distance: 0.1
+Poni1: 0.0031
+Poni2: 0.0024
+Rot1: 0.002
+Rot2: 0.001
+Rot3: 0
+Wavelength: 3e-11
+"""
 
 
 def geometry(shape: tuple[int, int], bins: int, masked: float = 0.05, seed: int = 0) -> Geometry:

@@ -16,21 +16,9 @@ from ringwatch_gpu.errors import GeometryError, GeometryMismatch
 from ringwatch_gpu.geometry import Geometry
 from ringwatch_gpu.image_files import read_image
 from ringwatch_gpu.norms import norm_quantum
+from tests.kernels import synthetic
 
-SHAPE = (60, 50)
-DETECTOR = {"pixel1": 1e-4, "pixel2": 1e-4, "max_shape": list(SHAPE), "orientation": 3}
-PONI = f"""# made by a test
-poni_version: 2.1
-Detector: Detector
-Detector_config: {json.dumps(DETECTOR)}
-Distance: 0.1
-Poni1: 0.0031
-Poni2: 0.0024
-Rot1: 0.002
-Rot2: 0.001
-Rot3: 0
-Wavelength: 3e-11
-"""
+SHAPE, PONI, DETECTOR = synthetic.PONI_SHAPE, synthetic.PONI, synthetic.DETECTOR
 
 
 @pytest.fixture(scope="module")

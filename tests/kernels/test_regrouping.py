@@ -1,6 +1,5 @@
 """Cells, joined bins and arcs of a geometry: every kernel sums them, rebinned sums are the directly integrated ones."""
 
-import json
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -20,20 +19,7 @@ from ringwatch_gpu.sums import RingSums, StaticSums
 from ringwatch_gpu.validity import Validity
 from tests.kernels import synthetic
 
-SHAPE = (60, 50)
-DETECTOR = {"pixel1": 1e-4, "pixel2": 1e-4, "max_shape": list(SHAPE), "orientation": 3}
-PONI = f"""# made by a test
-poni_version: 2.1
-Detector: Detector
-Detector_config: {json.dumps(DETECTOR)}
-Distance: 0.1
-Poni1: 0.0031
-Poni2: 0.0024
-Rot1: 0.002
-Rot2: 0.001
-Rot3: 0
-Wavelength: 3e-11
-"""
+SHAPE, PONI = synthetic.PONI_SHAPE, synthetic.PONI
 U2 = np.dtype("u2")
 
 
