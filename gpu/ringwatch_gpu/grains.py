@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import bdtrc
 
 from .azimuth import SmoothFit
-from .jackknife import quantile_weights, standard_error
+from .jackknife import quantile_replicates, quantile_weights, standard_error
 from .reference import ImageSums
 from .rings import Rings
 from .scatter import Scatter
@@ -97,7 +97,7 @@ class RingScatter:
         weights = quantile_weights(relative, 0.5)
         skew = 1 + weights @ (standard_error(replicates) / relative) ** 2 / 3
         photons = float(weights @ self.photons[usable])
-        return Scatter(float(skew * weights @ relative), photons, skew * weights @ replicates)
+        return Scatter(float(skew * weights @ relative), photons, skew * quantile_replicates(relative, replicates, 0.5))
 
 
 class Cake:

@@ -36,4 +36,4 @@ def next_evaluation(n_frames: int, forecast_frames: float | None, limit_ratio: f
         step = min(_FINE, max(_FINEST, limit_ratio)) if limit_ratio > 1 else _FINE
     elif forecast_frames is not None:
         step = min(_COARSE, forecast_frames / n_frames / _FINE)  # not past the target in one coarse step
-    return max(n_frames + 1, math.ceil(step * n_frames))
+    return max(n_frames + 1, round(step * n_frames))
