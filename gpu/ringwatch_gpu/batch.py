@@ -158,21 +158,6 @@ class BatchIntegrator:
             signal.copy(), signal_sq, norm_signal, lost.copy(), lost_norm.copy(), exact.from_halves(lost_low, lost_high)
         )
 
-    @property
-    def group_of_bin(self) -> NDArray[np.uint8]:
-        """Radial group of each bin for `sector_sums`, (bins,), 64 and more = not used; at first 64 equal stretches."""
-        return self._sectors.group_of_bin
-
-    def set_groups(self, group_of_bin: NDArray[np.uint8]) -> None:
-        """Replace `group_of_bin`; the next `sector_sums` takes some 20 ms more.
-
-        Raises
-        ------
-        ValueError
-            The array is not uint8 of shape (bins,).
-        """
-        self._sectors.set_groups(group_of_bin)
-
     def sector_sums(self, validity: Validity, slot: int = 0, which: int = 0) -> NDArray[np.uint64]:
         """Valid counts of one frame of the batch integrated last, of radial groups x azimuthal sectors, (64, 72).
 

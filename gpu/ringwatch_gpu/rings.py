@@ -18,7 +18,6 @@ from .spottiness import MIN_AZIMUTH
 from .sums import RingProfile
 
 MAX_RINGS = 63
-NO_RING = 255
 
 _HALF_WINDOW = 1.5
 _HALF_CORE = 0.75
@@ -61,14 +60,6 @@ class Rings:
 
     def __len__(self) -> int:
         return self.first.size
-
-    @property
-    def group_of_bin(self) -> NDArray[np.uint8]:
-        """Number of the ring that each bin belongs to, 255 where it belongs to none; shape (bins,)."""
-        group = np.full(self.background.size, NO_RING, np.uint8)
-        for ring, (first, last) in enumerate(zip(self.first, self.last, strict=True)):
-            group[first:last] = ring
-        return group
 
     def summed(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Sums of ``values`` (bins,) over the bins of each ring, shape (rings,)."""

@@ -43,19 +43,12 @@ class SectorKernel:
         self._sums = cl.Buffer(context, cl.mem_flags.READ_WRITE, self._copies * CELLS * 8)
         self._kernel = cl.Kernel(sectors_program(context, dtype, share), "sum_runs")
         self._kernel.set_arg(8, self._sums)
-        self._geometry, self.group_of_bin = geometry, equal_groups(geometry.bins)
+        self._geometry = geometry
         self._runs: list[cl.Buffer] | None = None
 
     def change_mask(self, geometry: Geometry) -> None:
         """Go on with a geometry that differs in its mask only."""
         self._geometry, self._runs = geometry, None
-
-    def set_groups(self, group_of_bin: NDArray[np.uint8]) -> None:
-        """Another group for each radial bin, shape (bins,); 64 and more = not used."""
-        if group_of_bin.shape != (self._geometry.bins,) or group_of_bin.dtype != np.uint8:
-            bins, found = self._geometry.bins, f"{group_of_bin.dtype} of shape {group_of_bin.shape}"
-            raise ValueError(f"the groups of {bins} bins must be uint8 of shape ({bins},), they are {found}")
-        self.group_of_bin, self._runs = group_of_bin.copy(), None
 
     def sums(self, frames: cl.Buffer, slot: int, validity: Validity) -> NDArray[np.uint64]:
         """Valid counts of one frame of a buffer, shape (GROUPS, SECTORS)."""
@@ -73,7 +66,7 @@ class SectorKernel:
         return total
 
     def _set_runs(self) -> None:
-        runs = _runs_of_cells(self._geometry, self.group_of_bin)
+        runs = _runs_of_cells(self._geometry)
         number = len(runs[0])
         self._items = max(1, number) if self._share else self._copies
         self._runs = [constant(self._queue.context, column) for column in runs]
@@ -82,11 +75,9 @@ class SectorKernel:
         self._kernel.set_arg(5, np.uint32(number))
 
 
-def _runs_of_cells(
-    geometry: Geometry, group_of_bin: NDArray[np.uint8]
-) -> tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.uint16]]:
+def _runs_of_cells(geometry: Geometry) -> tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.uint16]]:
     """Runs of pixels in one cell: first pixel, the one after the last, and the cell, each of shape (runs,)."""
-    group = np.append(group_of_bin, np.uint8(GROUPS))[geometry.bin_table]
+    group = np.append(equal_groups(geometry.bins), np.uint8(GROUPS))[geometry.bin_table]
     cell = group * np.uint16(SECTORS)
     cell += geometry.sector
     bounds = run_bounds(cell, _LONGEST_RUN)

@@ -11,7 +11,7 @@ from ringwatch_gpu import reference
 from ringwatch_gpu.batch import BatchIntegrator, Form
 from ringwatch_gpu.geometry_pyfai import SECTORS
 from ringwatch_gpu.runs import run_bounds
-from ringwatch_gpu.sectors import GROUPS
+from ringwatch_gpu.sectors import GROUPS, equal_groups
 from ringwatch_gpu.validity import Validity
 
 from . import synthetic
@@ -31,8 +31,9 @@ def check(integrator: BatchIntegrator, frames: np.ndarray, validity: Validity, w
     """Sums of each frame in turn, compared with the specification; those of the last one."""
     integrator.slot_set(which)[: len(frames)] = frames
     integrator.integrate(len(frames), validity, which)
+    groups = equal_groups(integrator.geometry.bins)
     for slot, frame in enumerate(frames):
-        expected = reference.sector_sums(frame.ravel(), integrator.geometry, integrator.group_of_bin, validity)
+        expected = reference.sector_sums(frame.ravel(), integrator.geometry, groups, validity)
         assert np.array_equal(integrator.sector_sums(validity, slot, which), expected)
     return expected
 
@@ -82,30 +83,8 @@ def test_sums_beyond_32_bits(device: cl.Device, form: Form) -> None:
     assert check(integrator, np.full((1, *shape), 2**32 - 3, kind), Validity.of(kind)).max() > 2**40
 
 
-def test_groups_follow_their_table(device: cl.Device, form: Form) -> None:
-    """Rings in any order, one group twice, bins that belong to none, every group in use, none at all."""
-    bins = 80
-    integrator = BatchIntegrator(synthetic.geometry((97, 131), bins), U2, device, form)
-    frames = synthetic.frames(1, (97, 131), U2, 300)
-    rings = np.full(bins, 255, np.uint8)
-    rings[[3, 4, 50, 51, 70]] = 63, 63, 5, 6, 63
-    for groups in (rings, np.arange(bins, dtype=np.uint8), np.full(bins, GROUPS, np.uint8)):
-        integrator.set_groups(groups)
-        assert np.array_equal(integrator.group_of_bin, groups)
-        found = check(integrator, frames, Validity.of(U2))
-        assert set(np.flatnonzero(found.any(axis=1))) <= set(groups[groups < GROUPS])
-
-
-def test_groups_are_equal_stretches_of_bins_by_default(device: cl.Device) -> None:
-    integrator = BatchIntegrator(synthetic.geometry(SHAPE, 130), U2, device)
-    assert np.array_equal(integrator.group_of_bin, np.arange(130) * 64 // 130)
-
-
-@pytest.mark.parametrize("groups", [np.zeros(12, np.uint8), np.zeros(11, np.int64), np.zeros((11, 1), np.uint8)])
-def test_groups_that_do_not_fit_the_bins_are_refused(device: cl.Device, groups: np.ndarray) -> None:
-    integrator = BatchIntegrator(synthetic.geometry(SHAPE, 11), U2, device)
-    with pytest.raises(ValueError, match="11 bins"):
-        integrator.set_groups(groups)
+def test_groups_are_equal_stretches_of_bins() -> None:
+    assert np.array_equal(equal_groups(130), np.arange(130) * 64 // 130)
 
 
 def test_a_change_of_mask_changes_the_cells(device: cl.Device, form: Form) -> None:

@@ -149,7 +149,7 @@ def _counting(n_frames: int, variance: float, goal: float) -> Outlook | None:
     if variance <= 0:
         return None
     frames = n_frames * variance / goal
-    return Outlook(frames, frames, frames, 0.0, n_frames * variance, 0.0, 0.0, 0.0, 0.0, 0.0)
+    return Outlook(frames, frames, frames, 0.0, n_frames * variance, 0.0, 0.0, 0.0)
 
 
 def _limit(evaluation: Evaluation, measurement: Measurement, outlook: Outlook) -> Limit:

@@ -56,10 +56,6 @@ class Outlook:
         Grains' part of the variance of one frame.
     settles, settles_low, settles_high
         Variance after infinitely many frames.
-    correlation_frames
-        For how many frames a grain is seen.
-    static_share
-        Share of the grains that never move.
     """
 
     frames: float | None
@@ -70,8 +66,6 @@ class Outlook:
     settles: float
     settles_low: float
     settles_high: float
-    correlation_frames: float
-    static_share: float
 
 
 class History:
@@ -127,8 +121,6 @@ def outlook(points: Sequence[Checkpoint], target: float) -> Outlook:
         settles=float(_weighted_median(settles, weight)),
         settles_low=float(settles[near].min()),
         settles_high=float(settles[near].max()),
-        correlation_frames=float(tau[best]),
-        static_share=float(static[best]),
     )
 
 
