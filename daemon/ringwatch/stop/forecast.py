@@ -20,7 +20,9 @@ _TIMES = 24
 _STATIC = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 _CORRELATION = 0.9
 _ACCEPTED = 4.0
-_WIDENED = 1.2
+_EARLIER, _LATER = 1.2, 1.35
+"""The interval is widened, more so towards later: a sample's brightest spots are mostly still to come."""
+
 _MIN_ERROR = 0.01
 _NOTHING_KNOWN = 100.0
 """Errors of a logarithm beyond this one say no more, and overflow."""
@@ -114,8 +116,8 @@ def outlook(points: Sequence[Checkpoint], target: float) -> Outlook:
     middle = _weighted_median(reached, weight)
     return Outlook(
         frames=_finite(middle),
-        low=_finite(early[near].min() / _WIDENED),
-        high=_finite(late[near].max() * _WIDENED),
+        low=_finite(early[near].min() / _EARLIER),
+        high=_finite(late[near].max() * _LATER),
         p_never=float(weight[settles >= target].sum()),
         single=float(strength[best]),
         settles=float(_weighted_median(settles, weight)),
