@@ -204,7 +204,7 @@ def _sources(newest: Mapping[str, Message]) -> list[tuple[str, Message]]:
         sources += [("summed image", accumulated), ("averaged image", accumulated["averaged"])]
     if frames is not None and len(frames["frame"]):
         sources.append(("last frame", {measure: float(frames[measure][-1]) for measure in _MEASURES}))
-    if snapshot is not None:
+    if snapshot is not None and snapshot["union"] is not None:
         sources.append(("union (never decides)", snapshot["union"]))
     return sources
 
