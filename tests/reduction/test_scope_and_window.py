@@ -29,6 +29,8 @@ from ringwatch.reduction.pipeline import Reduction
 from ringwatch.reduction.settings import ReductionSettings
 from ringwatch.stream.decompress import decode_into
 from ringwatch_gpu import monitor, reference
+from ringwatch_gpu.batch import BatchIntegrator
+from ringwatch_gpu.geometry import Geometry
 from ringwatch_gpu.sums import RingSums, StaticSums
 from ringwatch_gpu.validity import Validity
 
@@ -72,10 +74,30 @@ class Fed:
         return RingSums.none_of(self.geometry, self.reference).plus_rows(sums.rows(StaticSums.of(*table), exposure))
 
 
+@pytest.fixture(scope="module")
+def integrators() -> dict[tuple[object, ...], BatchIntegrator]:
+    """Those that were made: making one takes longer than all else."""
+    return {}
+
+
 @pytest.fixture
-def make(tmp_path: Path, device: cl.Device, clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+def make(
+    tmp_path: Path,
+    device: cl.Device,
+    clock: FakeClock,
+    integrators: dict[tuple[object, ...], BatchIntegrator],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Any]:
     (tmp_path / "a.poni").write_text(synthetic.PONI)
+
+    def known(geometry: Geometry, dtype: np.dtype[Any], device: cl.Device, **settings: Any) -> BatchIntegrator:
+        key = (geometry.digest, dtype, device, settings["monitored"])
+        if key not in integrators:
+            integrators[key] = BatchIntegrator(geometry, dtype, device, **settings)
+        return integrators[key]
+
+    monkeypatch.setattr("ringwatch_gpu.geometry_cache.default_folder", lambda: tmp_path)
+    monkeypatch.setattr("ringwatch.reduction.pipeline.BatchIntegrator", known)
     made: list[Fed] = []
 
     def make(**settings: Any) -> Fed:

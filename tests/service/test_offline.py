@@ -174,7 +174,8 @@ def test_frames_are_weighed_with_their_monitor(weighed: Path, frames: np.ndarray
 @pytest.mark.parametrize(
     ("source", "said"),
     [("i0.h5::/left", "4 numbers for 11 frames"), ("i0.h5::/none", "--i0 i0.h5::/none"),
-     ("i0.h5", "write FILE::/PATH"), ("all.h5::/entry/data/data", "not one number a frame"), ("none.h5::/a", "--i0 none.h5::/a")],
+     ("i0.h5", "write FILE::/PATH"), ("all.h5::/entry/data/data", "not one number a frame"),
+     ("none.h5::/a", "--i0 none.h5::/a")],
 )  # fmt: skip
 def test_a_monitor_that_does_not_fit_is_refused(weighed: Path, source: str, said: str) -> None:
     result = ringwatch("reduce", "all.h5", "--config", "config.toml", "--i0", source, "-o", "out.h5")

@@ -211,7 +211,7 @@ def _sources(newest: Mapping[str, Message]) -> list[tuple[str, Message]]:
 
 def _numbers_text(snapshot: Message) -> str:
     parts = [f"{name} {_number(numbers['spottiness'])}" for name, numbers in _sources({"snapshot": snapshot})]
-    return ", ".join(parts)
+    return ", ".join(parts) or "nothing is added up"
 
 
 def _losses(snapshot: Message) -> str:
