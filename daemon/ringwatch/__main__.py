@@ -218,8 +218,9 @@ def watch(endpoint: str, as_json: bool) -> None:
 @click.argument("files", nargs=-1, required=True)
 @CONFIG_OPTION
 @PONI_OPTION
+@click.option("--i0", multiple=True, help="Beam monitor, one number a frame: FILE::/PATH; may be given several times.")
 @click.option("-o", "--output", type=NEW_FILE, required=True, help="Result file; never overwritten.")
-def reduce(files: tuple[str, ...], config: Path | None, poni: Path | None, output: Path) -> None:
+def reduce(files: tuple[str, ...], config: Path | None, poni: Path | None, i0: tuple[str, ...], output: Path) -> None:
     """Reduce recorded FILES as the daemon would, into one result file."""
     from ringwatch.service.offline import reduce_files  # noqa: PLC0415 - likewise
     from ringwatch.service.report import summary_lines  # noqa: PLC0415
@@ -231,6 +232,7 @@ def reduce(files: tuple[str, ...], config: Path | None, poni: Path | None, outpu
             configuration(config, poni),
             output,
             lambda done, total: bar.update(task, completed=done, total=total),
+            i0,
         )
     for line in summary_lines(summary):
         click.echo(line)

@@ -4,6 +4,7 @@ A detector stream becomes SeriesStart, Frame..., SeriesEnd (v1 and v2 alike). Th
 SeriesEvent, FrameRows, Snapshot, Profile, Decision, Status, SeriesResult. Shapes are (rows, columns).
 """
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -48,6 +49,21 @@ class Fates:
             Counter(dict(self.malformed)), Counter(dict(self.excluded)), self.missing,
         )  # fmt: skip
 
+    def __add__(self, other: "Fates") -> "Fates":
+        return Fates(
+            **{name: getattr(self, name) + getattr(other, name) for name in _NUMBERS},
+            malformed=self.malformed + other.malformed,
+            excluded=self.excluded + other.excluded,
+        )
+
+    def since(self, before: "Fates") -> "Fates":
+        """What came after an earlier copy of the same counters."""
+        return Fates(
+            **{name: max(getattr(self, name) - getattr(before, name), 0) for name in _NUMBERS},
+            malformed=self.malformed - before.malformed,
+            excluded=self.excluded - before.excluded,
+        )
+
     @property
     def settled(self) -> int:
         """How many frames have met their fate."""
@@ -56,6 +72,8 @@ class Fates:
             + self.malformed.total() + self.excluded.total()
         )  # fmt: skip
 
+
+_NUMBERS = ("received", "reduced", "late", "foreign", "duplicate", "skipped", "missing")
 
 # --------------------------------------------------------------------------------------------- from the detector
 
@@ -132,6 +150,8 @@ class Frame:
         Monotonic time of arrival; 0 for recorded frames.
     big_endian
         The encoded samples are big-endian: they are swapped after decoding.
+    i0
+        The beam monitor's counts of this frame; NaN where there is none.
     """
 
     series: int
@@ -143,6 +163,7 @@ class Frame:
     unique_id: str = ""
     received_s: float = 0.0
     big_endian: bool = False
+    i0: float = math.nan
 
     @property
     def size_bytes(self) -> int:
@@ -183,7 +204,9 @@ class Origin:
     """What a result belongs to; part of every published message.
 
     ``digest`` names everything that must be equal for two results to be merged (decision 4).
-    ``generation`` starts at 1 with each accumulation and grows at reset, resume, reload or restart.
+    ``generation`` starts at 1 with each accumulation and grows at reset, resume, reload or restart, and with each block
+    of a window. ``accumulation`` is the ``unique_id`` of the series with which the accumulation began, empty for this
+    series itself.
     """
 
     series: int
@@ -191,6 +214,12 @@ class Origin:
     sample: str
     generation: int
     digest: str
+    accumulation: str = ""
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Names the accumulation: results of equal keys belong to one."""
+        return self.accumulation or self.unique_id, self.generation
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +242,7 @@ class FrameRows:
     """Topic ``frames``: one entry a frame, in the order they were reduced. Never dropped silently.
 
     ``spottiness_rings`` is NaN where no bin qualifies. ``count`` and ``total_signal`` are over all radial bins.
+    ``monitor`` is what the norms of each frame were multiplied by, I0 / reference; None where there is no monitor.
     """
 
     origin: Origin
@@ -223,6 +253,7 @@ class FrameRows:
     spottiness_rings: NDArray[np.float64]
     total_signal: NDArray[np.uint64]
     masked_pixels: NDArray[np.int64]
+    monitor: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -425,24 +456,29 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Topic ``snapshot``: all results at one moment, with the counts of frames behind them."""
+    """Topic ``snapshot``: all results at one moment, with the counts of frames behind them.
+
+    ``window`` says of which frames the union is: "all", "last 100 frames", "every 2 s" (blocks, which also bound
+    ``n_frames`` and the summed image), or "none" where frames are not added up and ``union`` is None.
+    """
 
     origin: Origin
     time_ns: int
     n_frames: int
-    union: Spottiness
+    union: Spottiness | None
     accumulated: Accumulated | None
     fates: Fates
     missing: int
     detector_dropped: int | None
     frames_expected: int | None
+    window: str = "all"
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
     """Topic ``profile``: one azimuthal profile with its sums, all of shape (bins,), pyFAI's names and meaning.
 
-    ``warning`` tells where the numbers mean little, and why.
+    ``window`` says of which frames, as in `Snapshot`. ``warning`` tells where the numbers mean little, and why.
     """
 
     origin: Origin
@@ -479,17 +515,26 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class SeriesResult:
-    """Everything a file needs when a series is over; not published over sockets.
+    """Everything a file needs when an accumulation is over; not published over sockets.
 
     Attributes
     ----------
     sums
         uint64, shape (6, bins, 2): signal, signal squared, norm x signal, norm, norm squared, count as (high, low)
-        words of a 128-bit two's complement integer; norms in units of ``norm_quantum``.
+        words of a 128-bit two's complement integer; norms in units of ``norm_quantum``. With a monitor (6, bins, 3).
+        None where frames are not added up.
     image_sum, image_lost
         Pixel-wise sum of valid counts and number of frames in which the pixel was invalid, shape (rows, columns).
     missing
-        Intervals of frame numbers never received, (first, last), at most 1000.
+        Intervals of frame numbers never received, (first, last), at most 1000; none where several series are added up.
+    window
+        Of which frames the sums are, as in `Snapshot`: "all", a block, or "none".
+    monitor_reference
+        The monitor at which intensities are given; None where there is no monitor.
+    exposure, image_lost_exposure
+        With a monitor: what all frames, and those in which a pixel was invalid, count for, in units of 2^-20.
+    parts
+        Of what is merged from several: their keys (`Origin.key`), as text.
     """
 
     origin: Origin
@@ -501,7 +546,7 @@ class SeriesResult:
     edges: NDArray[np.float64]
     unit: str
     exact: bool
-    sums: NDArray[np.uint64]
+    sums: NDArray[np.uint64] | None
     norm_quantum: float
     image_sum: NDArray[np.uint64] | None
     image_lost: NDArray[np.uint32] | None
@@ -509,6 +554,11 @@ class SeriesResult:
     missing: tuple[tuple[int, int], ...]
     poni: str
     versions: Mapping[str, str]
+    window: str = "all"
+    monitor_reference: float | None = None
+    exposure: int | None = None
+    image_lost_exposure: NDArray[np.uint64] | None = None
+    parts: tuple[str, ...] = ()
 
 
 Result = SeriesEvent | FrameRows | Snapshot | Profile | Decision | Status | SeriesResult

@@ -15,6 +15,7 @@ from .geometry import Geometry
 from .groups import GroupKernels, groups_program
 from .image import ImageBuffers, ImageEvaluation, evaluation_bytes, image_program
 from .lanes import LaneKernels, lanes_bytes, lanes_program
+from .lost_exposure import LostExposureKernel
 from .memory import Slots, check_memory
 from .reference import ImageSums
 from .rejection import NO_REJECTION, Method, Rejection, RejectionKernels, rejection_bytes, rejection_program
@@ -72,6 +73,9 @@ class BatchIntegrator:
         fit only without.
     rejection
         Which outlier-rejecting profiles `reject_outliers` makes; they take 44 bytes a pixel.
+    monitored
+        Whether frames of the summed image count for their exposure (see `monitor`), instead of each for 1; that takes
+        8 bytes a pixel.
 
     Raises
     ------
@@ -87,30 +91,36 @@ class BatchIntegrator:
         *,
         evaluates: bool = True,
         rejection: Rejection = NO_REJECTION,
+        monitored: bool = False,
     ) -> None:
-        self.geometry, self.dtype = geometry, dtype
+        self.geometry, self.dtype, self.monitored = geometry, dtype, monitored
         self.form = form or default_form(device)
         share = self.form == "groups"
         batch_bytes = BATCH * geometry.pixels * dtype.itemsize
-        evaluation = evaluation_bytes(geometry.bins, share) if evaluates else (0, 0)
+        evaluation = evaluation_bytes(geometry.bins, share, monitored=monitored) if evaluates else (0, 0)
         histograms = (0, 0) if share else lanes_bytes(device, geometry.bins)
-        rejecting = rejection_bytes(geometry) if rejection.methods else (0,)
-        needed = SLOT_SETS * batch_bytes + _BYTES_A_PIXEL * geometry.pixels + sum(evaluation + histograms + rejecting)
+        rejecting = rejection_bytes(geometry, monitored=monitored) if rejection.methods else (0,)
+        pixels_bytes = (_BYTES_A_PIXEL + 8 * monitored) * geometry.pixels
+        needed = SLOT_SETS * batch_bytes + pixels_bytes + sum(evaluation + histograms + rejecting)
         check_memory(device, needed, max(batch_bytes, *evaluation, *histograms, *rejecting))
         self.context = cl.Context([device])
         self._queue = cl.CommandQueue(self.context)
         self._slots = [Slots(self._queue, BATCH, geometry.pixels, dtype) for _ in range(SLOT_SETS)]
-        self._image = ImageBuffers(self._queue, geometry.pixels)
+        self._image = ImageBuffers(self._queue, geometry.pixels, monitored=monitored)
         self.static = StaticSums.of(geometry.bin_table, geometry.norm_q, geometry.bins)
         self._tables = DeviceTables(self._queue, geometry)
-        self._evaluation = (
-            ImageEvaluation(self._queue, geometry, self.static, self._tables, self._image, share) if evaluates else None
+        on_device = (self._queue, geometry, self.static, self._tables, self._image, share)
+        self._evaluation = ImageEvaluation(*on_device, monitored=monitored) if evaluates else None
+        self._lost_exposure = (
+            LostExposureKernel(self._queue, geometry, dtype, self._image, self._tables) if monitored else None
         )
         kernels = GroupKernels if self.form == "groups" else LaneKernels
         self._kernels: GroupKernels | LaneKernels = kernels(self._queue, geometry, dtype, self._image, self._tables)
         self._sectors = SectorKernel(self._queue, geometry, dtype, share)
         self._rejection = (
-            RejectionKernels(self._queue, geometry, self._image, rejection, share) if rejection.methods else None
+            RejectionKernels(self._queue, geometry, self._image, rejection, share, monitored=monitored)
+            if rejection.methods
+            else None
         )
         self._image_used = False
         self._largest_norm = int(geometry.norm_q.max(initial=0))
@@ -143,8 +153,16 @@ class BatchIntegrator:
         """One of the two sets of slots: one can be filled while the other is integrated."""
         return self._slots[which].array.reshape(BATCH, *self.geometry.shape)
 
-    def integrate(self, n_frames: int, validity: Validity, which: int = 0) -> FrameSums:
-        """Sums of the first ``n_frames`` slots of a set, which are also added to the summed image."""
+    def integrate(
+        self, n_frames: int, validity: Validity, which: int = 0, exposure: NDArray[np.uint64] | None = None
+    ) -> FrameSums:
+        """Sums of the first ``n_frames`` slots of a set, which are also added to the summed image.
+
+        Parameters
+        ----------
+        exposure
+            What each frame counts for in the summed image, shape (frames,); where the integrator is ``monitored``.
+        """
         slots = self._slots[which]
         slots.upload(n_frames)
         self._image_used = True
@@ -154,6 +172,8 @@ class BatchIntegrator:
         if self._overflows(int(signal.max(initial=0)), seen):
             wide = np.moveaxis(self._kernels.integrate_wide(slots.buffer, n_frames, validity)[:n_frames], 1, 0)
             signal_sq, norm_signal = exact.from_halves(wide[0], wide[1]), exact.from_halves(wide[2], wide[3])
+        if self._lost_exposure is not None and exposure is not None and lost.any():
+            self._lost_exposure.add(slots.buffer, validity, exposure)
         return FrameSums(
             signal.copy(), signal_sq, norm_signal, lost.copy(), lost_norm.copy(), exact.from_halves(lost_low, lost_high)
         )
@@ -165,8 +185,8 @@ class BatchIntegrator:
         """
         return self._sectors.sums(self._slots[which].buffer, slot, validity)
 
-    def evaluate_image(self, n_frames: int) -> ImageSums:
-        """Statistics of the summed image, which holds ``n_frames`` frames.
+    def evaluate_image(self, exposure: int) -> ImageSums:
+        """Statistics of the summed image, whose frames count for ``exposure``: their number where there is no monitor.
 
         Raises
         ------
@@ -175,16 +195,21 @@ class BatchIntegrator:
         """
         if self._evaluation is None:
             raise ValueError("this integrator was made with evaluates=False")
-        return self._evaluation.run(n_frames)
+        return self._evaluation.run(exposure)
 
-    def reject_outliers(self, n_frames: int) -> dict[Method, RingProfile]:
-        """Outlier-rejecting profiles of the summed image, which holds ``n_frames`` > 0 frames: those asked for."""
-        return {} if self._rejection is None else self._rejection.run(n_frames)
+    def reject_outliers(self, exposure: int) -> dict[Method, RingProfile]:
+        """Outlier-rejecting profiles of the summed image, whose frames count for ``exposure`` > 0: those asked for."""
+        return {} if self._rejection is None else self._rejection.run(exposure)
 
     def read_image(self) -> tuple[NDArray[np.uint64], NDArray[np.uint32]]:
         """The summed image and in how many frames each pixel was lost, both (rows, columns)."""
         total, lost = self._image.read()
         return total.reshape(self.geometry.shape), lost.reshape(self.geometry.shape)
+
+    def read_lost_exposure(self) -> NDArray[np.uint64] | None:
+        """What the frames in which a pixel was lost would have counted for, (rows, columns); None without a monitor."""
+        lost = self._image.read_lost_exposure()
+        return None if lost is None else lost.reshape(self.geometry.shape)
 
     def clear(self) -> None:
         """Forget the summed image, where there is one."""

@@ -1,7 +1,8 @@
-"""Exact integer arithmetic on whole arrays: 128-bit words in numpy, Python integers where ratios are taken.
+"""Exact integer arithmetic on whole arrays: words of 128 or 192 bits in numpy, Python integers where ratios are taken.
 
-A word array has a last axis of two uint64, (high, low): a two's complement integer of 128 bits. Sums over 10^6 frames
-of 10^5 pixels a bin need up to 101 bits (largest value 2^32, norms of 31 bits).
+A word array has a last axis of two or three uint64, the highest first: a two's complement integer. Sums over 10^6
+frames of 10^5 pixels a bin need up to 101 bits (largest value 2^32, norms of 31 bits), weighed with a monitor of 32
+bits up to 165.
 """
 
 import numpy as np
@@ -26,17 +27,31 @@ def from_halves(low: NDArray[np.uint64], high: NDArray[np.uint64]) -> Words:
     return add(shifted, words(low))
 
 
+def widened(a: Words, size: int) -> Words:
+    """The same numbers with ``size`` words each."""
+    sign = (a[..., :1].view(np.int64) >> 63).view(np.uint64)
+    return np.concatenate([*[sign] * (size - a.shape[-1]), a], axis=-1)
+
+
 def add(a: Words, b: Words) -> Words:
-    """Sum modulo 2^128."""
+    """Sum modulo 2^(bits)."""
     total = a + b
-    total[..., 0] += total[..., 1] < a[..., 1]
+    carry = total[..., -1] < a[..., -1]
+    for word in range(a.shape[-1] - 2, -1, -1):
+        total[..., word] += carry
+        if word:
+            carry = (total[..., word] < a[..., word]) | (carry & (total[..., word] == a[..., word]))
     return total
 
 
 def subtract(a: Words, b: Words) -> Words:
-    """Difference modulo 2^128."""
+    """Difference modulo 2^(bits)."""
     total = a - b
-    total[..., 0] -= a[..., 1] < b[..., 1]
+    borrow = a[..., -1] < b[..., -1]
+    for word in range(a.shape[-1] - 2, -1, -1):
+        total[..., word] -= borrow
+        if word:
+            borrow = (a[..., word] < b[..., word]) | (borrow & (a[..., word] == b[..., word]))
     return total
 
 
@@ -63,31 +78,38 @@ def grouped(a: Words, group: NDArray[np.integer], groups: int) -> Words:
     return result
 
 
-def scaled(a: Words, factor: int) -> Words:
-    """Product with a small non-negative integer (below 2^32), modulo 2^128."""
-    f = np.uint64(factor)
-    low, high = (a[..., 1] & _MASK_32) * f, (a[..., 1] >> _SHIFT_32) * f
-    result = from_halves(low, high)
-    result[..., 0] += a[..., 0] * f
+def scaled(a: Words, factor: int | NDArray[np.uint64]) -> Words:
+    """Product with integers in [0, 2^32), one or an array that fits all axes but the last; modulo 2^(bits)."""
+    f, result = np.uint64(factor) if isinstance(factor, int) else factor, np.empty_like(a)
+    carry = np.zeros(a.shape[:-1], np.uint64)
+    for word in range(a.shape[-1] - 1, -1, -1):
+        low = (a[..., word] & _MASK_32) * f + carry
+        high = (a[..., word] >> _SHIFT_32) * f + (low >> _SHIFT_32)
+        result[..., word] = (high << _SHIFT_32) | (low & _MASK_32)
+        carry = high >> _SHIFT_32
     return result
 
 
 def to_integers(a: Words) -> Integers:
     """Python integers (signed), so that any product is exact."""
-    high = a[..., 0].astype(np.int64).astype(object)
-    return np.asarray((high << 64) + a[..., 1].astype(object), dtype=object)
+    number = a[..., 0].astype(np.int64).astype(object)
+    for word in range(1, a.shape[-1]):
+        number = (number << 64) + a[..., word].astype(object)
+    return np.asarray(number, dtype=object)
 
 
-def from_integers(values: Integers) -> Words:
-    """Words of Python integers in [-2^127, 2^127)."""
-    unsigned = values & ((1 << 128) - 1)
-    high, low = unsigned >> 64, unsigned & ((1 << 64) - 1)
-    return words(low.astype(np.uint64), high.astype(np.uint64))
+def from_integers(values: Integers, size: int = 2) -> Words:
+    """Words of Python integers, modulo 2^(bits)."""
+    parts = [(values >> (64 * word)) & ((1 << 64) - 1) for word in range(size - 1, -1, -1)]
+    return np.stack([part.astype(np.uint64) for part in parts], axis=-1)
 
 
 def to_float(a: Words) -> NDArray[np.float64]:
     """Nearest float64 of non-negative words, to one unit in the last place."""
-    return a[..., 0].astype(np.float64) * 2.0**64 + a[..., 1].astype(np.float64)
+    number = a[..., 0].astype(np.float64)
+    for word in range(1, a.shape[-1]):
+        number = number * 2.0**64 + a[..., word].astype(np.float64)
+    return number
 
 
 def bincount(index: NDArray[np.integer], values: NDArray[np.uint64], bins: int) -> Words:

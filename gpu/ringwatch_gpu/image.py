@@ -4,7 +4,8 @@ import numpy as np
 import pyopencl as cl
 from numpy.typing import NDArray
 
-from . import exact
+from . import exact, monitor
+from .exact import Words
 from .geometry import Geometry
 from .geometry_pyfai import SECTORS
 from .memory import read
@@ -18,25 +19,33 @@ from .tables import DeviceTables, constant
 _CPU_ITEMS = 8  # a constant: the order of floating additions must not depend on the number of cores
 _GPU_ITEMS = 2048
 _CAKE_PLANES = 2
-_LOST_PLANES, _LOST_INTEGERS = 7, 5
+_LOST_FLOATS = 2
 _COARSE_QUANTA = 1 << 10
+_CAKE_EXPOSURE_BITS = 24
+"""More of the frames' exposure a cake does not hold."""
 _NO_FLOATS = np.uint32(0xFFFFFFFF)
 
 
 class ImageBuffers:
-    """The summed image on the device: sum in two words and number of frames lost, one uint32 a pixel each."""
+    """The summed image on the device: sum in two words and number of frames lost, one uint32 a pixel each.
 
-    def __init__(self, queue: cl.CommandQueue, pixels: int) -> None:
-        self._queue, self._pixels = queue, pixels
-        self.low, self.high, self.lost = (
-            cl.Buffer(queue.context, cl.mem_flags.READ_WRITE, 4 * pixels) for _ in range(3)
-        )
+    Attributes
+    ----------
+    lost_exposure
+        What the lost frames would have counted for: with a monitor the sum of their f, one uint64 a pixel; else the
+        very buffer of their number.
+    """
+
+    def __init__(self, queue: cl.CommandQueue, pixels: int, *, monitored: bool = False) -> None:
+        self._queue, self._pixels, self._monitored, flags = queue, pixels, monitored, cl.mem_flags
+        self.low, self.high, self.lost = (cl.Buffer(queue.context, flags.READ_WRITE, 4 * pixels) for _ in range(3))
+        self.lost_exposure = cl.Buffer(queue.context, flags.READ_WRITE, 8 * pixels) if monitored else self.lost
         self.clear()
 
     def clear(self) -> None:
         """Start again from zero."""
-        for buffer in (self.low, self.high, self.lost):
-            cl.enqueue_fill_buffer(self._queue, buffer, np.zeros(1, np.uint32), 0, 4 * self._pixels)
+        for buffer in (self.low, self.high, self.lost, self.lost_exposure):
+            cl.enqueue_fill_buffer(self._queue, buffer, np.zeros(1, np.uint32), 0, buffer.size)
 
     def read(self) -> tuple[NDArray[np.uint64], NDArray[np.uint32]]:
         """Pixel-wise sum of valid counts and number of frames lost, both (pixels,)."""
@@ -47,17 +56,41 @@ class ImageBuffers:
         total |= low
         return total, lost
 
+    def read_lost_exposure(self) -> NDArray[np.uint64] | None:
+        """What the lost frames would have counted for, (pixels,); None without a monitor."""
+        if not self._monitored:
+            return None
+        lost = np.empty(self._pixels, np.uint64)
+        read(self._queue, (lost, self.lost_exposure))
+        return lost
 
-def image_program(context: cl.Context, geometry: Geometry, share: bool) -> cl.Program:
+
+def image_program(context: cl.Context, geometry: Geometry, share: bool, *, monitored: bool = False) -> cl.Program:
     """The compiled kernels for a geometry; ``share``: all work-items add to one cake, through atomics."""
     items, copies = _items_and_copies(share)
-    return build(context, "image", {"BINS": geometry.bins, "SECTORS": SECTORS, "ITEMS": items, "COPIES": copies})
+    constants = {"BINS": geometry.bins, "SECTORS": SECTORS, "ITEMS": items, "COPIES": copies}
+    return build(context, "image", constants | monitor_constant(monitored))
 
 
-def evaluation_bytes(bins: int, share: bool) -> tuple[int, int]:
+def monitor_constant(monitored: bool) -> dict[str, int]:
+    """The -D constant of kernels whose frames count for their monitor."""
+    return {"MONITORED": 1} if monitored else {}
+
+
+def exposure_type(monitored: bool) -> type[np.uint32 | np.uint64]:
+    """What these kernels count frames in."""
+    return np.uint64 if monitored else np.uint32
+
+
+def evaluation_bytes(bins: int, share: bool, *, monitored: bool = False) -> tuple[int, int]:
     """Sizes of the two large buffers of an evaluation on the device: the cakes, and the sums of the work-items."""
     items, copies = _items_and_copies(share)
-    return copies * _CAKE_PLANES * SECTORS * bins * 8, items * _LOST_PLANES * bins * 8
+    lost_planes = _lost_integers(monitored) + _LOST_FLOATS
+    return copies * _CAKE_PLANES * SECTORS * bins * 8, items * lost_planes * bins * 8
+
+
+def _lost_integers(monitored: bool) -> int:
+    return 6 if monitored else 5
 
 
 def _items_and_copies(share: bool) -> tuple[int, int]:
@@ -67,7 +100,7 @@ def _items_and_copies(share: bool) -> tuple[int, int]:
 class ImageEvaluation:
     """Two-pass statistics of the summed and of the averaged image; the means between the passes are the host's.
 
-    ``share`` is the form for GPUs, see kernels/image.cl.
+    ``share`` is the form for GPUs, see kernels/image.cl; with ``monitored`` frames count for their exposure.
     """
 
     def __init__(
@@ -78,24 +111,28 @@ class ImageEvaluation:
         tables: DeviceTables,
         image: ImageBuffers,
         share: bool,
+        *,
+        monitored: bool = False,
     ) -> None:
         self._queue, self._bins, context, flags = queue, geometry.bins, queue.context, cl.mem_flags
+        self._exposure_type, self._lost_integers = exposure_type(monitored), _lost_integers(monitored)
+        self._unit = monitor.QUANTUM if monitored else 1.0
         self._items, copies = _items_and_copies(share)
         self.change_mask(geometry, static)
-        self._cakes_bytes, partial_bytes = evaluation_bytes(geometry.bins, share)
+        self._cakes_bytes, partial_bytes = evaluation_bytes(geometry.bins, share, monitored=monitored)
         self._cakes = cl.Buffer(context, flags.READ_WRITE, self._cakes_bytes)
         self._partial = cl.Buffer(context, flags.READ_WRITE, partial_bytes)
         self._cake = cl.Buffer(context, flags.WRITE_ONLY, self._cakes_bytes // copies)
         self._total = cl.Buffer(context, flags.WRITE_ONLY, partial_bytes // self._items)
         self._mean, self._per_square = (cl.Buffer(context, flags.READ_ONLY, n * geometry.bins * 8) for n in (2, 1))
-        program = image_program(context, geometry, share)
+        program = image_program(context, geometry, share, monitored=monitored)
         self._first, self._second, self._norms, self._sum_cakes, self._sum = (
             cl.Kernel(program, name) for name in ("first_pass", "second_pass", "sum_norms", "sum_items", "sum_items")
         )
         self._runs = _runs(context, geometry.sector, self._items)
         pixels = (*self._runs, tables.bin_table, tables.norm_q)
-        summed = (image.low, image.high, image.lost, np.uint32(0))
-        self._first.set_args(*pixels, *summed, self._cakes, self._partial)
+        summed = (image.low, image.high, image.lost_exposure, self._exposure_type(0))
+        self._first.set_args(*pixels, *summed, np.uint32(0), self._cakes, self._partial)
         self._second.set_args(*pixels, *summed, self._mean, self._per_square, self._cakes, self._partial)
         self._norms.set_args(*pixels, self._cakes)
         self._sum_cakes.set_args(self._cakes, np.uint32(copies), _NO_FLOATS, self._cake)
@@ -106,46 +143,49 @@ class ImageEvaluation:
         self._static, self._azimuth_fraction = static, geometry.azimuth_fraction
         self._cake_norm: NDArray[np.uint64] | None = None
 
-    def run(self, n_frames: int) -> ImageSums:
-        """Statistics of the summed image, which holds ``n_frames`` > 0 frames."""
-        static = self._static
-        self._first.set_arg(8, np.uint32(n_frames))
+    def run(self, exposure: int) -> ImageSums:
+        """Statistics of the summed image, whose frames count for ``exposure`` > 0."""
+        static, integers = self._static, self._lost_integers
+        shift = max(exposure.bit_length() - _CAKE_EXPOSURE_BITS, 0)
+        self._first.set_arg(8, self._exposure_type(exposure))
+        self._first.set_arg(9, np.uint32(shift))
         cake_signal, missing = self._sum_cake(self._first)
-        lost = self._sum_partial(_LOST_PLANES * self._bins, _LOST_INTEGERS * self._bins).reshape(_LOST_PLANES, -1)
-        lost_signal, gone, gone_norm, low, high = lost[:_LOST_INTEGERS]
-        lost_average, lost_square = lost[_LOST_INTEGERS:].view(np.float64)
+        planes = integers + _LOST_FLOATS
+        lost = self._sum_partial(planes * self._bins, integers * self._bins).reshape(planes, -1)
+        lost_signal, gone, gone_norm, *missing_norm = lost[:integers]
+        lost_average, lost_square = lost[integers:].view(np.float64)
         signal, count = cake_signal.sum(axis=0, dtype=np.uint64), static.count - gone
-        norm = exact.subtract(exact.scaled(static.norm, n_frames), exact.from_halves(low, high))
-        averaged_signal = (signal - lost_signal) / n_frames + lost_average
+        norm = exact.subtract(_product(static.norm, exposure), _from_digits(*missing_norm))
+        averaged_signal = (signal - lost_signal) / (exposure * self._unit) + lost_average
         averaged_norm = exact.to_float(exact.subtract(static.norm, exact.words(gone_norm)))
-        norm_sq = exact.to_float(static.norm_sq) * float(n_frames) ** 2 - lost_square
+        norm_sq = np.where(count > 0, exact.to_float(static.norm_sq) * float(exposure) ** 2 - lost_square, 0.0)
         intensity = signal / _nonzero(exact.to_float(norm))
         weights = bin_weights(signal.astype(np.float64), intensity, count, self._azimuth_fraction)
-        norm_of_cake = self._norm_of_cake(n_frames, missing)
-        means = np.stack([intensity * n_frames, averaged_signal / _nonzero(averaged_norm)], axis=1)
-        scatter, (variance, averaged_variance) = self._second_pass(n_frames, means, signal)
+        norm_of_cake = self._norm_of_cake(exposure, missing, shift)
+        means = np.stack([intensity * exposure, averaged_signal / _nonzero(averaged_norm)], axis=1)
+        scatter, (variance, averaged_variance) = self._second_pass(exposure, means, signal)
         return ImageSums(
             signal, norm, count, norm_sq, variance, averaged_signal, averaged_norm, averaged_variance,
             cake_signal.T, norm_of_cake, scatter, weights,
         )  # fmt: skip
 
     def _second_pass(
-        self, n_frames: int, means: NDArray[np.float64], signal: NDArray[np.uint64]
+        self, exposure: int, means: NDArray[np.float64], signal: NDArray[np.uint64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Relative variance of the cells, (bins, SECTORS); variances of summed and averaged image, (2, bins)."""
-        self._second.set_arg(8, np.uint32(n_frames))
+        self._second.set_arg(8, self._exposure_type(exposure))
         cl.enqueue_copy(self._queue, self._mean, means)
         cl.enqueue_copy(self._queue, self._per_square, SCATTER_UNITS / np.maximum(signal, 1).astype(np.float64) ** 2)
         scatter = self._sum_cake(self._second)[0].T / SCATTER_UNITS
         variances = self._sum_partial(2 * self._bins, 0).view(np.float64).reshape(-1, 2)
         return scatter, variances.T
 
-    def _norm_of_cake(self, n_frames: int, missing: NDArray[np.uint64]) -> NDArray[np.float64]:
-        """Norm of each cell, (bins, SECTORS), from what is missing of it."""
+    def _norm_of_cake(self, exposure: int, missing: NDArray[np.uint64], shift: int) -> NDArray[np.float64]:
+        """Norm of each cell, (bins, SECTORS), from what is missing of it; as coarse as that everywhere."""
         if self._cake_norm is None:
             self._cake_norm = self._sum_cake(self._norms)[0]
-        norm = (self._cake_norm * np.uint64(n_frames) - missing).astype(np.float64)
-        norm *= _COARSE_QUANTA
+        norm = (self._cake_norm * np.uint64(exposure >> shift) - missing).astype(np.float64)
+        norm *= _COARSE_QUANTA << shift
         return norm.T
 
     def _sum_cake(self, kernel: cl.Kernel) -> NDArray[np.uint64]:
@@ -172,6 +212,16 @@ def _runs(context: cl.Context, sector: NDArray[np.uint8], items: int) -> tuple[c
     bounds = run_bounds(sector, stretch)
     first = np.searchsorted(bounds, np.minimum(np.arange(items + 1) * stretch, sector.size)).astype(np.uint32)
     return constant(context, bounds), constant(context, sector[bounds[:-1]]), constant(context, first)
+
+
+def _product(norm: Words, exposure: int) -> Words:
+    return exact.from_integers(exact.to_integers(norm) * exposure)
+
+
+def _from_digits(low: NDArray[np.uint64], middle: NDArray[np.uint64], high: NDArray[np.uint64] | None = None) -> Words:
+    """The words of sums of 32-bit digits, the lowest first."""
+    total = exact.from_halves(low, middle)
+    return total if high is None else exact.add(total, exact.words(np.zeros_like(high), high))
 
 
 def _nonzero(norm: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -59,6 +59,18 @@ def accumulate_image(
     return np.where(used, values, 0).astype(np.uint64), np.where(used, bad.sum(0), 0).astype(np.uint32)
 
 
+def lost_exposure(
+    frames: NDArray[np.integer],
+    bin_table: NDArray[np.uint16],
+    bins: int,
+    validity: Validity,
+    exposure: NDArray[np.uint64],
+) -> NDArray[np.uint64]:
+    """What the frames in which a used pixel was invalid would have counted for, (pixels,)."""
+    lost = (validity.invalid(frames) * exposure[:, np.newaxis]).sum(0, dtype=np.uint64)
+    return np.where(bin_table < bins, lost, 0).astype(np.uint64)
+
+
 def sector_sums(
     frame: NDArray[np.integer], geometry: Geometry, group_of_bin: NDArray[np.uint8], validity: Validity
 ) -> NDArray[np.uint64]:
@@ -108,26 +120,40 @@ class ImageSums:
 
 
 def evaluate_image(
-    image_sum: NDArray[np.uint64], image_lost: NDArray[np.uint32], n_frames: int, geometry: Geometry
+    image_sum: NDArray[np.uint64],
+    image_lost: NDArray[np.uint32] | NDArray[np.uint64],
+    exposure: int,
+    geometry: Geometry,
+    unit: float = 1.0,
 ) -> ImageSums:
-    """Two-pass statistics of the summed and of the averaged image, over pixels that were valid at least once."""
+    """Two-pass statistics of the summed and of the averaged image, over pixels that were valid at least once.
+
+    Parameters
+    ----------
+    image_lost
+        What the frames in which a pixel was invalid would have counted for, (pixels,).
+    exposure
+        What all frames count for: their number, or with a monitor the sum of their f, in units of 2^-20.
+    unit
+        What 1 of that is worth.
+    """
     bins = geometry.bins
-    used = (geometry.bin_table < bins) & (image_lost < n_frames)
+    used = (geometry.bin_table < bins) & (image_lost < exposure)
     index, sector, total = geometry.bin_table[used], geometry.sector[used], image_sum[used]
     cell = index * np.int64(SECTORS) + sector
-    valid = n_frames - image_lost[used].astype(np.uint64)
+    valid = exposure - image_lost[used].astype(np.uint64)
     g = geometry.norm_q[used].astype(np.uint64)
-    signal, norm = exact.bincount(index, total, bins)[:, 1], exact.bincount(index, g * valid, bins)
+    signal, norm = exact.bincount(index, total, bins)[:, 1], _product_sums(index, g, valid, bins)
     count = np.bincount(index, minlength=bins).astype(np.uint64)
-    weight = (g * valid).astype(np.float64)
-    average, plain = total / np.maximum(valid, 1), g.astype(np.float64)
+    weight = g.astype(np.float64) * valid.astype(np.float64)
+    average, plain = total / (valid * unit), g.astype(np.float64)
     averaged_signal, averaged_norm = float_bincount(index, average, bins), float_bincount(index, plain, bins)
     mean = signal / _nonzero(exact.to_float(norm))
     square = (total - weight * mean[index]) ** 2
     averaged_square = (average - plain * (averaged_signal / _nonzero(averaged_norm))[index]) ** 2
     weights = bin_weights(signal.astype(np.float64), mean, count, geometry.azimuth_fraction)
     cake_signal = exact.bincount(cell, total, bins * SECTORS)[:, 1]
-    cake_norm = exact.to_float(exact.bincount(cell, g * valid, bins * SECTORS))
+    cake_norm = exact.to_float(_product_sums(cell, g, valid, bins * SECTORS))
     per_square = SCATTER_UNITS / np.maximum(signal, 1).astype(np.float64) ** 2
     scatter = exact.bincount(cell, (square * per_square[index]).astype(np.uint64), bins * SECTORS)[:, 1]
     return ImageSums(
@@ -144,6 +170,12 @@ def evaluate_image(
         scatter.reshape(bins, SECTORS) / SCATTER_UNITS,
         weights,
     )
+
+
+def _product_sums(index: NDArray[np.integer], a: NDArray[np.uint64], b: NDArray[np.uint64], bins: int) -> Words:
+    """Exact sum of a b per index in [0, bins), for a below 2^32."""
+    low, high = (exact.bincount(index, a * part, bins) for part in (b & np.uint64(0xFFFFFFFF), b >> np.uint64(32)))
+    return exact.add(low, exact.scaled(exact.scaled(high, 1 << 31), 2))
 
 
 def _nonzero(norm: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -23,14 +23,18 @@ _CLIP_PASSES = 3
 
 def reject(
     image_sum: NDArray[np.uint64],
-    image_lost: NDArray[np.uint32],
-    n_frames: int,
+    image_lost: NDArray[np.uint32] | NDArray[np.uint64],
+    exposure: int,
     geometry: Geometry,
     rejection: Rejection,
 ) -> dict[str, Floats]:
-    """Signal, norm, norm^2, count and variance of what each method keeps, each (5, bins); norms in quanta."""
-    unit = weight_unit(largest_weight(geometry), n_frames)
-    weight = (geometry.norm_q * (n_frames - image_lost.astype(np.uint64))).astype(np.float64) * unit
+    """Signal, norm, norm^2, count and variance of what each method keeps, each (5, bins); norms in quanta.
+
+    ``exposure`` and ``image_lost`` as for `reference.evaluate_image`.
+    """
+    unit = weight_unit(largest_weight(geometry), exposure)
+    valid = exposure - image_lost.astype(np.uint64)
+    weight = geometry.norm_q.astype(np.float64) * valid.astype(np.float64) * unit
     members = (np.flatnonzero(geometry.bin_table == number) for number in range(geometry.bins))
     bins = [Bin(image_sum[pixels].astype(np.float64), weight[pixels]) for pixels in members]
     found: dict[str, Floats] = {}

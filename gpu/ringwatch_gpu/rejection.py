@@ -8,8 +8,9 @@ import pyopencl as cl
 from numpy.typing import NDArray
 
 from .geometry import Geometry
-from .image import ImageBuffers
+from .image import ImageBuffers, exposure_type, monitor_constant
 from .memory import read
+from .monitor import QUANTUM
 from .programs import build
 from .sums import RingProfile
 
@@ -21,7 +22,6 @@ _CPU_ITEMS = 16
 _SUMS = 5
 _NOWHERE = np.uint32(0xFFFFFFFF)
 _LARGEST_WEIGHT_BITS = 62
-_BYTES_AN_ENTRY = (8, 4, 4, 8, 8, 4, 4)  # sum, number lost, norm; scratch memory: weight, ratio, key, list
 _BYTES_A_RANK = 4
 
 
@@ -51,17 +51,18 @@ class Rejection:
 NO_REJECTION = Rejection(None, None, median_clip=False)
 
 
-def rejection_program(context: cl.Context, rejection: Rejection, share: bool) -> cl.Program:
+def rejection_program(context: cl.Context, rejection: Rejection, share: bool, *, monitored: bool = False) -> cl.Program:
     """The compiled kernels; ``share``: the form for GPUs."""
     methods = sum(1 << METHODS.index(method) for method in rejection.methods)
     constants = {"LANES": LANES, "GROUPED": int(share), "METHODS": methods}
+    constants |= monitor_constant(monitored)
     return build(context, "rejection", constants, before=("bin_sums", "bin_quantiles"))
 
 
-def rejection_bytes(geometry: Geometry) -> tuple[int, ...]:
+def rejection_bytes(geometry: Geometry, *, monitored: bool = False) -> tuple[int, ...]:
     """Sizes of the large buffers on the device."""
     entries = _most_entries(geometry)
-    return _BYTES_A_RANK * geometry.pixels, *(size * entries for size in _BYTES_AN_ENTRY)
+    return _BYTES_A_RANK * geometry.pixels, *(size * entries for size in _bytes_an_entry(monitored))
 
 
 def largest_weight(geometry: Geometry) -> int:
@@ -70,15 +71,15 @@ def largest_weight(geometry: Geometry) -> int:
     return int(fullest) * int(geometry.norm_q.max(initial=0))
 
 
-def weight_unit(largest: int, n_frames: int) -> float:
+def weight_unit(largest: int, exposure: int) -> float:
     """What weights are multiplied by, so that those of a bin add up to less than 2^62: 1, or a smaller power of two."""
-    return 2.0 ** -max(0, (largest * n_frames).bit_length() - _LARGEST_WEIGHT_BITS)
+    return 2.0 ** -max(0, (largest * exposure).bit_length() - _LARGEST_WEIGHT_BITS)
 
 
 class RejectionKernels:
     """Outlier-rejecting profiles; all memory is taken here, none when they are made.
 
-    ``share`` is the form for GPUs, see kernels/rejection.cl.
+    ``share`` is the form for GPUs, see kernels/rejection.cl; with ``monitored`` frames count for their exposure.
     """
 
     def __init__(
@@ -88,11 +89,14 @@ class RejectionKernels:
         image: ImageBuffers,
         rejection: Rejection,
         share: bool,
+        *,
+        monitored: bool = False,
     ) -> None:
         self._queue, self._share, self.rejection, context = queue, share, rejection, queue.context
-        self._pixels, self._norm_quantum = geometry.pixels, geometry.norm_quantum
+        self._pixels, self._exposure_type = geometry.pixels, exposure_type(monitored)
+        self._norm_quantum = geometry.norm_quantum * (QUANTUM if monitored else 1.0)
         flags, entries = cl.mem_flags, _most_entries(geometry)
-        self._entries = [cl.Buffer(context, flags.READ_WRITE, size * entries) for size in _BYTES_AN_ENTRY]
+        self._entries = [cl.Buffer(context, flags.READ_WRITE, size * entries) for size in _bytes_an_entry(monitored)]
         sums, self._lost, self._norm, *scratch = self._entries  # all kept: kernels do not keep their arguments alive
         self._rank = cl.Buffer(context, flags.READ_ONLY, _BYTES_A_RANK * geometry.pixels)
         self._items = geometry.bins if share else _CPU_ITEMS
@@ -100,10 +104,11 @@ class RejectionKernels:
         self._first_bin = cl.Buffer(context, flags.READ_ONLY, 4 * (self._items + 1))
         self._host = np.empty((len(METHODS), geometry.bins, _SUMS))
         self._sums = cl.Buffer(context, flags.WRITE_ONLY, self._host.nbytes)
-        program = rejection_program(context, rejection, share)
+        program = rejection_program(context, rejection, share, monitored=monitored)
         self._sort, self._reject = cl.Kernel(program, "sort_pixels"), cl.Kernel(program, "reject")
-        self._sort.set_args(self._rank, image.low, image.high, image.lost, np.uint32(geometry.pixels), sums, self._lost)
-        unknown = (np.uint32(0), np.float64(1))
+        summed = (image.low, image.high, image.lost_exposure)
+        self._sort.set_args(self._rank, *summed, np.uint32(geometry.pixels), sums, self._lost)
+        unknown = (self._exposure_type(0), np.float64(1))
         self._reject.set_args(
             sums, self._lost, self._norm, self._bin_start, self._first_bin, np.uint32(geometry.bins), *unknown,
             *_parameters(rejection), *scratch, self._sums,
@@ -127,10 +132,10 @@ class RejectionKernels:
         """The summed image begins anew."""
         cl.enqueue_fill_buffer(self._queue, self._lost, np.zeros(1, np.uint32), 0, self._lost.size)
 
-    def run(self, n_frames: int) -> dict[Method, RingProfile]:
-        """Profiles of the summed image, which holds ``n_frames`` > 0 frames."""
-        unit = weight_unit(self._largest_weight, n_frames)
-        self._reject.set_arg(6, np.uint32(n_frames))
+    def run(self, exposure: int) -> dict[Method, RingProfile]:
+        """Profiles of the summed image, whose frames count for ``exposure`` > 0."""
+        unit = weight_unit(self._largest_weight, exposure)
+        self._reject.set_arg(6, self._exposure_type(exposure))
         self._reject.set_arg(7, np.float64(unit))
         group = LANES if self._share else 1
         sorters = self._pixels if self._share else _CPU_ITEMS
@@ -139,6 +144,11 @@ class RejectionKernels:
         read(self._queue, (self._host, self._sums))
         quantum = self._norm_quantum / unit
         return {method: _profile(self._host[METHODS.index(method)], quantum) for method in self.rejection.methods}
+
+
+def _bytes_an_entry(monitored: bool) -> tuple[int, ...]:
+    """Sum, lost exposure, norm; scratch memory: weight, ratio, key, list."""
+    return 8, exposure_type(monitored)().itemsize, 4, 8, 8, 4, 4
 
 
 def _most_entries(geometry: Geometry) -> int:

@@ -4,6 +4,8 @@ With s the signal of a pixel, g its normalization in units of ``norm_quantum`` a
 signal = sum s, signal_sq = sum s^2, norm_signal = sum g s, norm = sum g, norm_sq = sum g^2, count = number of pixels.
 All are integers, so the union of two sets is addition, and taking a part away is subtraction: any order, any device,
 any partition gives the same bits (Kieffer et al., J. Appl. Cryst. (2025), with the cross term made exact).
+
+Where a monitor says how much beam each frame had, the norm of a pixel in a frame is f g, with f as in `monitor`.
 """
 
 from dataclasses import dataclass
@@ -12,7 +14,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from . import exact
+from . import exact, monitor
 from .errors import DigestMismatch
 from .exact import Integers, Words
 from .geometry import Geometry
@@ -69,8 +71,15 @@ class FrameSums:
     def __len__(self) -> int:
         return len(self.signal)
 
-    def rows(self, static: StaticSums) -> Words:
-        """All six sums, shape (frames, 6, bins, 2)."""
+    def rows(self, static: StaticSums, exposure: NDArray[np.uint64] | None = None) -> Words:
+        """All six sums, shape (frames, 6, bins, 2).
+
+        Parameters
+        ----------
+        exposure
+            f of each frame (`monitor.exposure`), shape (frames,): norms are weighed with it, and each number has three
+            words.
+        """
         n_frames, bins = self.signal.shape
         rows = np.zeros((n_frames, len(ROWS), bins, 2), np.uint64)
         rows[:, 0, :, 1], rows[:, 1], rows[:, 2] = self.signal, self.signal_sq, self.norm_signal
@@ -79,7 +88,7 @@ class FrameSums:
             rows[:, 3] = exact.subtract(rows[:, 3], exact.words(self.lost_norm))
             rows[:, 4] = exact.subtract(rows[:, 4], self.lost_norm_sq)
             rows[:, 5, :, 1] -= self.lost_count
-        return rows
+        return rows if exposure is None else _weighed(rows, exposure)
 
 
 @dataclass(frozen=True)
@@ -124,13 +133,13 @@ class RingSums:
     Attributes
     ----------
     words
-        Shape (6, bins, 2), rows as in `ROWS`, norms in units of ``norm_quantum``.
+        Shape (6, bins, 2), with a monitor (6, bins, 3); rows as in `ROWS`, norms in units of ``norm_quantum``.
     n_frames
         Number of frames behind them.
     digest
         Name of everything that must be equal for two sums to be merged.
     norm_quantum
-        One unit of g.
+        One unit of g, or of f g.
     """
 
     words: Words
@@ -139,9 +148,17 @@ class RingSums:
     norm_quantum: float
 
     @classmethod
-    def zero(cls, bins: int, digest: str, norm_quantum: float) -> "RingSums":
-        """The sums of no frame."""
-        return cls(np.zeros((len(ROWS), bins, 2), np.uint64), 0, digest, norm_quantum)
+    def zero(cls, bins: int, digest: str, norm_quantum: float, size: int = 2) -> "RingSums":
+        """The sums of no frame, of ``size`` words each."""
+        return cls(np.zeros((len(ROWS), bins, size), np.uint64), 0, digest, norm_quantum)
+
+    @classmethod
+    def none_of(cls, geometry: Geometry, monitor_reference: float | None = None) -> "RingSums":
+        """The sums of no frame of a geometry, where there is a monitor: weighed with it."""
+        if monitor_reference is None:
+            return cls.zero(geometry.bins, geometry.digest, geometry.norm_quantum)
+        name, unit = monitor.digest(geometry.digest, monitor_reference), geometry.norm_quantum * monitor.QUANTUM
+        return cls.zero(geometry.bins, name, unit, monitor.WORDS)
 
     def __add__(self, other: "RingSums") -> "RingSums":
         self._require_same(other)
@@ -156,9 +173,14 @@ class RingSums:
         )
 
     def plus_rows(self, rows: Words) -> "RingSums":
-        """These sums and those of a batch of frames, shape (frames, 6, bins, 2)."""
+        """These sums and those of a batch of frames, shape (frames, 6, bins, words)."""
         words = exact.add(self.words, exact.total(rows))
         return RingSums(words, self.n_frames + len(rows), self.digest, self.norm_quantum)
+
+    def minus_rows(self, rows: Words) -> "RingSums":
+        """These sums without those of frames that are in them, shape (frames, 6, bins, words)."""
+        words = exact.subtract(self.words, exact.total(rows))
+        return RingSums(words, self.n_frames - len(rows), self.digest, self.norm_quantum)
 
     def rebinned(self, fine: Geometry, coarse: Geometry) -> "RingSums":
         """The sums of coarser bins: what integrating the same frames with ``coarse`` gives, bit for bit.
@@ -199,8 +221,16 @@ class RingSums:
             raise DigestMismatch(self.digest, other.digest)
 
 
+def _weighed(rows: Words, exposure: NDArray[np.uint64]) -> Words:
+    """The sums of each frame with its norms times f."""
+    f, weighed = exposure[:, np.newaxis], exact.widened(rows, monitor.WORDS)
+    weighed[:, 2], weighed[:, 3] = exact.scaled(weighed[:, 2], f), exact.scaled(weighed[:, 3], f)
+    weighed[:, 4] = exact.scaled(exact.scaled(weighed[:, 4], f), f)
+    return weighed
+
+
 def ring_profiles(rows: Words, norm_quantum: float) -> RingProfile:
-    """Profiles from the six sums, shape (..., 6, bins, 2): arrays of shape (..., bins).
+    """Profiles from the six sums, shape (..., 6, bins, words): arrays of shape (..., bins).
 
     With V, T, H, G1, G2 the rows and m = V / G1: variance = T - 2 m H + m^2 G2, in float64. What cancels costs
     4 T / variance times 1e-16; the few bins where that could matter (pixels almost equal) are taken in integers.

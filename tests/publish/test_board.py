@@ -49,6 +49,16 @@ def test_the_facts_are_flat_and_those_of_the_newest_results(board, results):
     assert "uneven by 2.1 %" in facts["sentence"]
 
 
+def test_of_single_frames_only_these_are_told(board, results):
+    for result in (results.event(), results.rows(), results.snapshot(union=None, accumulated=None, window="none")):
+        board.update(result)
+    facts = board.latest()
+    assert (facts["frame"], facts["frame_spottiness"]) == (412, pytest.approx(0.252))
+    assert not [name for name in facts if name.startswith(("union_", "accumulated_spottiness"))]
+    assert facts["spottiness_class"] is None
+    assert board.curves("spottiness")["union"] == ([], [])
+
+
 def test_without_well_measured_bins_pyfais_measure_is_said(board, results):
     board.update(results.event())
     board.update(results.rows())

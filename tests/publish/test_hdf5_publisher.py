@@ -66,6 +66,37 @@ def test_a_series_becomes_one_file(publisher, folder, results):
         assert file["entry/ringwatch/config"].asstr()[()] == '{"geometry": {}}'
 
 
+def test_series_of_one_sample_become_one_file(publisher, folder, results):
+    """No result comes at the end of the first: its live file goes on."""
+    first = results.event()
+    origin = replace(first.origin, series=18, unique_id="s18", accumulation="s17")
+    publish(publisher, first, results.rows(0), results.event("end"))
+    assert files(folder) == ["LaB6_000017.live.h5"]
+    later = [replace(message, origin=origin) for message in (first, results.rows(0, 2), results.event("end"))]
+    publish(publisher, *later)
+    assert files(folder) == ["LaB6_000017.live.h5"]
+    publisher.publish(replace(results.result(), origin=origin))
+    assert files(folder) == ["LaB6_000017.h5"]
+    stored = read_result(publisher.last_path)
+    assert stored.frames["series"].tolist() == [17, 17, 17, 18, 18]
+    assert stored.origin == origin
+
+
+def test_a_series_without_a_frame_leaves_no_live_file(publisher, folder, results):
+    publish(publisher, results.event(), results.event("end"))
+    assert files(folder) == []
+
+
+def test_each_block_of_a_series_has_its_file(publisher, folder, results):
+    publisher.publish(results.event())
+    for generation in (1, 2, 3):
+        origin = replace(results.origin, generation=generation)
+        publish(publisher, *(replace(one, origin=origin) for one in (results.rows(generation), results.result())))
+    publisher.publish(results.event("end"))
+    assert files(folder) == ["LaB6_000017.h5", "LaB6_000017_2.h5", "LaB6_000017_3.h5"]
+    assert read_result(folder / "LaB6_000017_3.h5").origin.generation == 3
+
+
 def test_the_live_file_is_there_before_the_first_frame(publisher, folder, results):
     publisher.publish(results.event("joined"))
     assert files(folder) == ["LaB6_000017.live.h5"]

@@ -87,6 +87,28 @@ def test_what_was_read_can_be_written_again(path, tmp_path):
     assert read_result(again).n_frames == 6
 
 
+def test_a_weighed_result_comes_back(tmp_path, result):
+    sums, lost = result.sums.repeat(2, axis=2)[..., :3], np.full((8, 8), 2**40, np.uint64)
+    origin = replace(result.origin, accumulation="s12", generation=3)
+    weighed = replace(
+        result, origin=origin, sums=sums, monitor_reference=0.7, exposure=2**63 + 1, image_sum=lost.copy(),
+        image_lost=lost.astype("<u4"), image_lost_exposure=lost, window="every 3 frames", parts=("s12 3", "s13 1"),
+    )  # fmt: skip
+    write_result(tmp_path / "weighed.h5", weighed, config="{}", profiles=())
+    stored = read_result(tmp_path / "weighed.h5")
+    for name in ("origin", "monitor_reference", "exposure", "window", "parts"):
+        assert getattr(stored, name) == getattr(weighed, name), name
+    for name in ("sums", "image_lost_exposure"):
+        np.testing.assert_array_equal(getattr(stored, name), getattr(weighed, name))
+
+
+def test_single_frames_have_no_sums(tmp_path, result):
+    path = tmp_path / "frames.h5"
+    write_result(path, replace(result, sums=None, image_sum=None, window="none"), config="{}", profiles=())
+    stored = read_result(path)
+    assert (stored.sums, stored.window, stored.n_frames) == (None, "none", 3)
+
+
 def test_one_frame_needs_no_image(tmp_path, result):
     path = tmp_path / "one.h5"
     write_result(path, replace(result, n_frames=1), config="{}", profiles=())
@@ -159,6 +181,7 @@ def test_fields_of_nxazint1d(path, result):
         assert entry["instrument/monochromator/energy"][()] == pytest.approx(43.564, abs=1e-3)
         assert {name: bool(entry[name][()]) for name in entry if name.endswith("_applied")} == {
             "solid_angle_applied": True,
+            "monitor_applied": False,
             "polarization_applied": False,
             "normalization_applied": True,
         }

@@ -7,7 +7,8 @@ from ringwatch import wire
 from ringwatch.messages import Decision, RingTable, Statistics
 from ringwatch.publish.payload import payload
 
-ENVELOPE = ["schema", "type", "seq", "series", "unique_id", "sample", "generation", "digest", "time_ns"]
+ENVELOPE = ["schema", "type", "seq", "series", "unique_id", "sample", "generation", "digest"]
+ENVELOPE += ["accumulation", "time_ns"]
 SPOTTINESS = {"spottiness", "spottiness_weighted", "spottiness_rings", "spottiness_class", "class_reason"}
 FATES = {"received", "reduced", "late", "foreign", "duplicate", "malformed", "malformed_reasons", "skipped", "excluded"}
 FATES |= {"excluded_reasons", "missing", "detector_dropped"}
@@ -31,6 +32,7 @@ def test_every_message_says_what_it_belongs_to(results, kind):
     assert message["sample"] == "LaB6"
     assert message["generation"] == 1
     assert message["digest"] == "d1ce57"
+    assert message["accumulation"] == "s17"
 
 
 def test_a_series_event(results):
@@ -48,7 +50,8 @@ def test_rows_of_frames(results):
     message = fields(rows)
     names = {"frame", "spottiness", "spottiness_weighted", "spottiness_rings", "total_signal", "masked_pixels"}
     assert message["type"] == "frames"
-    assert message.keys() - set(ENVELOPE) == names
+    assert message.keys() - set(ENVELOPE) == names | {"monitor"}
+    assert message["monitor"] is None
     for name in names:
         assert message[name].dtype == getattr(rows, name).dtype
         assert np.array_equal(message[name], getattr(rows, name), equal_nan=name.startswith("spottiness"))
@@ -57,7 +60,7 @@ def test_rows_of_frames(results):
 def test_a_snapshot(results):
     message = fields(results.snapshot(412))
     assert message["type"] == "snapshot"
-    assert message.keys() - set(ENVELOPE) == {"n_frames", "frames_expected", "union", "accumulated"} | FATES
+    assert message.keys() - set(ENVELOPE) == {"n_frames", "frames_expected", "window", "union", "accumulated"} | FATES
     assert message["union"].keys() == SPOTTINESS
     assert message["accumulated"].keys() == SPOTTINESS | {"n_frames", "averaged", "statistics"}
     assert message["accumulated"]["statistics"]["measures"] == {}
@@ -69,6 +72,22 @@ def test_a_snapshot(results):
     assert message["excluded"] == 2
     assert message["missing"] == 9
     assert message["detector_dropped"] is None
+
+
+def test_a_snapshot_of_single_frames_has_no_union(results):
+    message = fields(results.snapshot(union=None, accumulated=None, window="none"))
+    assert (message["union"], message["accumulated"], message["window"]) == (None, None, "none")
+
+
+def test_an_accumulation_over_several_series_is_named_by_the_first(results):
+    rows = results.rows()
+    message = fields(dataclasses.replace(rows, origin=dataclasses.replace(rows.origin, accumulation="s12")))
+    assert (message["unique_id"], message["accumulation"]) == ("s17", "s12")
+
+
+def test_rows_say_what_they_were_weighed_with(results):
+    rows = dataclasses.replace(results.rows(), monitor=np.array([1.0, 0.5, 2.0]))
+    assert fields(rows)["monitor"].tolist() == [1.0, 0.5, 2.0]
 
 
 def test_a_snapshot_without_a_summed_image(results):

@@ -22,6 +22,7 @@ from ringwatch.messages import (
     SeriesStart,
     Snapshot,
 )
+from ringwatch.reduction.accumulation import Accumulation
 from ringwatch.reduction.series import SeriesReduction
 from ringwatch.reduction.settings import ReductionSettings
 from ringwatch.reduction.slots import SlotFiller
@@ -58,7 +59,14 @@ class Played:
             assert (geometry, dtype) == (GEOMETRY, U2)
             return integrator
 
-        self.series = SeriesReduction(self.start, GEOMETRY, GAPS, given, filler, self.settings, publish, clock)
+        self.accumulation = Accumulation(self.start, GEOMETRY, self.settings, clock)
+        rest = (GAPS, given, filler, self.settings, publish, clock)
+        self.series = SeriesReduction(self.start, self.accumulation, *rest)
+
+    def reduce(self, *frames: Frame) -> int:
+        """Reduce a batch; how many of its frames counted."""
+        filling = self.series.begin(frames)
+        return 0 if filling is None else self.series.reduce(filling)
 
     def kinds(self) -> list[str]:
         """What was published since the last look."""
@@ -84,10 +92,10 @@ def frame(number: int, value: int = 5, in_gaps: int = 5, cut_bytes: int = 0) -> 
 
 
 def test_a_malformed_frame_is_not_reduced(played: Played) -> None:
-    assert played.series.reduce(played.series.begin([frame(0), frame(1, cut_bytes=1), frame(2)])) == 2
+    assert played.reduce(frame(0), frame(1, cut_bytes=1), frame(2)) == 2
     assert (played.series.n_frames, played.last(FrameRows).frame.tolist()) == (2, [0, 2])
     assert (played.start.fates.reduced, played.start.fates.malformed) == (2, Counter(size=1))
-    assert played.series.reduce(played.series.begin([frame(3, cut_bytes=1)])) == 0
+    assert played.reduce(frame(3, cut_bytes=1)) == 0
     assert (played.start.fates.reduced, played.start.fates.malformed) == (2, Counter(size=2))
 
 
@@ -95,14 +103,14 @@ def test_a_malformed_frame_is_not_reduced(played: Played) -> None:
 def test_what_fills_the_gaps_is_invalid_elsewhere_too_but_zero_is_not(
     played: Played, in_gaps: int, invalid: bool
 ) -> None:
-    played.series.reduce(played.series.begin([frame(0, in_gaps=in_gaps)]))
-    played.series.reduce(played.series.begin([frame(1, value=in_gaps, in_gaps=in_gaps)]))
+    played.reduce(frame(0, in_gaps=in_gaps))
+    played.reduce(frame(1, value=in_gaps, in_gaps=in_gaps))
     assert played.last(FrameRows).masked_pixels == (GEOMETRY.pixels if invalid else GAPS.sum())
 
 
 def test_rows_come_at_once_snapshots_ten_times_and_profiles_once_an_interval(played: Played, clock: FakeClock) -> None:
     assert played.kinds() == ["start", "ready"]
-    played.series.reduce(played.series.begin([frame(0)]))
+    played.reduce(frame(0))
     assert played.kinds() == ["FrameRows"]
     clock.advance(0.1001)
     played.series.keep_up()
@@ -111,7 +119,7 @@ def test_rows_come_at_once_snapshots_ten_times_and_profiles_once_an_interval(pla
     clock.advance(1.0)
     played.series.keep_up()
     assert played.kinds() == [], "nothing new"
-    played.series.reduce(played.series.begin([frame(1), frame(2)]))
+    played.reduce(frame(1), frame(2))
     snapshot = played.last(Snapshot)
     assert snapshot.accumulated is not None
     assert (snapshot.n_frames, snapshot.accumulated.n_frames, snapshot.fates.reduced) == (3, 3, 3)
@@ -129,7 +137,7 @@ def test_profiles_without_outliers_come_every_ten_intervals_and_at_the_end(
     told: dict[str, list[int]] = defaultdict(list)
     for number in range(30):
         clock.advance(0.1001)
-        played.series.reduce(played.series.begin([frame(number)]))
+        played.reduce(frame(number))
     played.series.finish(SeriesEnd(1, "A"))
     filler.close()
     for result in played.published:
@@ -144,7 +152,7 @@ def test_profiles_without_outliers_come_every_ten_intervals_and_at_the_end(
 
 
 def test_at_the_end_everything_is_told_once_more(played: Played) -> None:
-    played.series.reduce(played.series.begin([frame(0, 1), frame(2, 3)]))
+    played.reduce(frame(0, 1), frame(2, 3))
     played.kinds()
     played.series.finish(SeriesEnd(1, "A", "timeout", missing=((1, 1),)))
     result = played.last(SeriesResult)

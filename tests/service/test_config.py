@@ -50,6 +50,35 @@ def write(folder: Path, text: str) -> Path:
 # --------------------------------------------------------------------------------------------------- what is right
 
 
+@pytest.mark.parametrize(
+    ("window", "text"),
+    [({}, "all"), ({"kind": "last", "frames": 100}, "last 100 frames"),
+     ({"kind": "every", "seconds": 2.5}, "every 2.5 s"), ({"kind": "every", "seconds": 60}, "every 60 s")],
+)  # fmt: skip
+def test_a_window_is_a_table_and_has_a_text(folder: Path, window: Mapping, text: str) -> None:
+    assert config_of(folder, accumulate={"window": window}).accumulate.window.text == text
+
+
+@pytest.mark.parametrize(
+    ("accumulate", "said"),
+    [
+        ({"window": {"kind": "last"}}, "accumulate.window: "),
+        ({"window": {"kind": "all", "frames": 3}}, "accumulate.window: "),
+        ({"window": {"kind": "every", "frames": 3, "seconds": 1.0}}, "either frames or seconds"),
+        ({"scope": "frame", "window": {"kind": "last", "frames": 3}}, "adds nothing up, so that there is no window"),
+        ({"scope": "sampel"}, 'should be "series" or "sample" or "frame"'),
+        ({"monitor_reference": 0}, "accumulate.monitor_reference = 0: should be a number above 0"),
+    ],
+)
+def test_what_is_added_up_has_to_make_sense(folder: Path, accumulate: Mapping, said: str) -> None:
+    assert said in problem_of(folder, accumulate=accumulate)
+
+
+def test_single_frames_cannot_be_decided_upon(folder: Path) -> None:
+    stop = {"metric": "spottiness_rings", "target": 0.05}
+    assert "nothing to decide on" in problem_of(folder, accumulate={"scope": "frame"}, stop=stop)
+
+
 def test_two_keys_are_enough_and_all_others_have_the_documented_defaults(folder: Path) -> None:
     config = config_of(folder)
     assert (config.stream.channel, config.stream.policy) == ("threshold_1", "skip")

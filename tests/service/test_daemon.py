@@ -123,7 +123,11 @@ def run(tmp_path: Path) -> Iterator[Callable[..., Watched]]:
     running: list[Watched] = []
 
     def start(
-        endpoint: str, poni: str | Path | None = None, stop: dict[str, object] | None = None, **stream: object
+        endpoint: str,
+        poni: str | Path | None = None,
+        stop: dict[str, object] | None = None,
+        accumulate: dict[str, object] | None = None,
+        **stream: object,
     ) -> Watched:
         if poni is None:
             poni = tmp_path / "powder.poni"
@@ -135,6 +139,7 @@ def run(tmp_path: Path) -> Iterator[Callable[..., Watched]]:
                 "profiles": {"interval_s": 0.2},
                 "publish": {"zmq": {"bind": "tcp://127.0.0.1:0"}, "hdf5": {"root": str(tmp_path)}},
                 "web": {"bind": "127.0.0.1:0"},
+                "accumulate": accumulate or {},
                 **({} if stop is None else {"stop": stop}),
             }
         )
@@ -263,6 +268,24 @@ def test_second_series_with_the_same_geometry_is_immediate(
     watched.wait_for(lambda: [rows for rows in watched.of(FrameRows) if rows.origin.unique_id == "second"])
     arrived_s = next(t for t, r in watched.results if isinstance(r, FrameRows) and r.origin.unique_id == "second")
     assert arrived_s - sent_s < 0.05
+
+
+def test_series_of_a_sample_have_one_result_when_the_daemon_stops(
+    run: Callable[..., Watched], detector: Detector, powder_frames: Any
+) -> None:
+    start, images, frames = powder_frames
+    watched = run(detector.endpoint, accumulate={"scope": "sample"})
+    for series, part in ((1, frames[:5]), (2, frames[5:])):
+        send_series(detector, replace(start, series=series, unique_id=str(series), sample="CeO2"), part)
+        watched.wait_for_end(series)
+    assert watched.of(SeriesResult) == []
+    watched.daemon.stop()
+    watched.wait_for(lambda: watched.of(SeriesResult))
+    (result,) = watched.of(SeriesResult)
+    geometry = Geometry.from_poni(POWDER.poni(), POWDER.shape).masked(start.pixel_mask)
+    assert np.array_equal(result.sums, expected_words(images, geometry, Validity.of(start.dtype)))
+    assert (result.reason, result.origin.key, result.origin.series) == ("shutdown", ("1", 1), 2)
+    assert result.fates.reduced == result.n_frames == 12
 
 
 def test_a_row_comes_within_a_quarter_of_a_second_at_one_hertz_too(

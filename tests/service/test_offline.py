@@ -16,6 +16,7 @@ from ringwatch.publish.result_file import read_result
 from ringwatch.stream.powder import TRUTH
 from ringwatch.stream.simulator import Simulator
 from ringwatch_gpu import Geometry, Integrator
+from ringwatch_gpu.sums import RingSums
 
 POWDER = replace(TRUTH, shape=(200, 220), distance_m=0.05, poni1_m=100 * 75e-6, poni2_m=110 * 75e-6)
 RULE = """\
@@ -128,6 +129,177 @@ def test_merged_halves_are_the_whole(folder: Path) -> None:
     assert merged.image_sum is not None
     assert np.array_equal(merged.image_sum, whole.image_sum)
     assert merged.fates == whole.fates
+
+
+CONFIG = """\
+[stream]
+endpoint = "tcp://127.0.0.1:9999"
+[geometry]
+poni = "powder.poni"
+[accumulate]
+monitor_reference = 1e6
+"""
+I0 = [1e6, 9e5, 0.0, 2e6, 1.1e6, np.nan, 1e6, 3e5, 1e6, 1e6, 7e5]
+
+
+@pytest.fixture
+def weighed(folder: Path) -> Path:
+    """A configuration with a monitor's reference, and the monitor of all frames and of both halves."""
+    (folder / "config.toml").write_text(CONFIG)
+    with h5py.File(folder / "i0.h5", "w") as file:
+        file["all"], file["left"], file["right"] = I0, I0[:4], np.array(I0[4:])[:, np.newaxis]
+    return folder
+
+
+def test_frames_are_weighed_with_their_monitor(weighed: Path, frames: np.ndarray) -> None:
+    source = ("--i0", "i0.h5::/left", "--i0", "i0.h5::/right")
+    result = ringwatch("reduce", "all.h5", "--config", "config.toml", *source, "-o", "out.h5")
+    assert result.exit_code == 0, result.output
+    assert "2 frames were excluded: {'no monitor': 2}" in result.output
+    stored, kept = read_result(weighed / "out.h5"), [n for n, i0 in enumerate(I0) if i0 > 0]
+    assert (stored.n_frames, stored.fates.excluded["no monitor"]) == (9, 2)
+    assert stored.frames["frame"].tolist() == kept
+    np.testing.assert_allclose(stored.frames["monitor"], np.array(I0)[kept] / 1e6, rtol=1e-6)
+    plain = Integrator(Geometry.from_poni(weighed / "powder.poni"))
+    sums = [plain.integrate(frames[n]) for n in kept]
+    assert stored.sums is not None
+    norm = RingSums(stored.sums, 9, "", stored.norm_quantum).row("norm")
+    exposure = [round(I0[n] * 2**20 / 1e6) for n in kept]
+    assert list(norm) == list(sum(one.row("norm") * f for one, f in zip(sums, exposure, strict=True)))
+    assert stored.digest != sums[0].digest
+    with h5py.File(weighed / "out.h5") as file:
+        assert file["entry/monitor_applied"][()]
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [("i0.h5::/left", "4 numbers for 11 frames"), ("i0.h5::/none", "--i0 i0.h5::/none"),
+     ("i0.h5", "write FILE::/PATH"), ("all.h5::/entry/data/data", "not one number a frame"),
+     ("none.h5::/a", "--i0 none.h5::/a")],
+)  # fmt: skip
+def test_a_monitor_that_does_not_fit_is_refused(weighed: Path, source: str, said: str) -> None:
+    result = ringwatch("reduce", "all.h5", "--config", "config.toml", "--i0", source, "-o", "out.h5")
+    assert (result.exit_code, (weighed / "out.h5").exists()) == (78, False)
+    assert said in result.output
+
+
+def test_the_monitor_may_be_in_the_file_of_the_frames(weighed: Path) -> None:
+    with h5py.File(weighed / "all.h5", "a") as file:
+        file["/entry/i0"] = np.full(11, 2000, np.uint32)
+    result = ringwatch("reduce", "all.h5", "--config", "config.toml", "--i0", "all.h5::/entry/i0", "-o", "out.h5")
+    assert result.exit_code == 0, result.output
+    assert read_result(weighed / "out.h5").exposure == 11 * round(2000 * 2**20 / 1e6)
+
+
+def test_a_monitor_needs_its_reference(weighed: Path) -> None:
+    result = ringwatch("reduce", "all.h5", "--poni", "powder.poni", "--i0", "i0.h5::/all", "-o", "out.h5")
+    assert result.exit_code == 78
+    assert "accumulate.monitor_reference is missing" in result.output
+
+
+def test_frames_that_all_lack_a_monitor_are_told(weighed: Path) -> None:
+    with h5py.File(weighed / "i0.h5", "a") as file:
+        file["dark"] = np.zeros(11)
+    result = ringwatch("reduce", "all.h5", "--config", "config.toml", "--i0", "i0.h5::/dark", "-o", "out.h5")
+    assert result.exit_code == 1
+    assert "no frame could be reduced" in result.output
+
+
+def test_blocks_have_a_file_each_and_merge_to_the_whole(weighed: Path) -> None:
+    (weighed / "blocks.toml").write_text(CONFIG + 'window = {kind = "every", frames = 4}\n')
+    i0 = ("--i0", "i0.h5::/all")
+    whole = ringwatch("reduce", "all.h5", "--config", "config.toml", *i0, "-o", "whole.h5")
+    blocks = ringwatch("reduce", "all.h5", "--config", "blocks.toml", *i0, "-o", "block.h5")
+    assert (whole.exit_code, blocks.exit_code) == (0, 0), blocks.output
+    names = ["block.h5", "block_2.h5", "block_3.h5"]
+    parts = [read_result(weighed / name) for name in names]
+    assert [(part.n_frames, part.window) for part in parts] == [(n, "every 4 frames") for n in (4, 4, 1)]
+    assert [part.frames["frame"].tolist() for part in parts] == [[0, 1, 3, 4], [6, 7, 8, 9], [10]]
+    assert ringwatch("merge", *names[:2], "-o", "two.h5").exit_code == 0
+    assert ringwatch("merge", names[2], "two.h5", "-o", "merged.h5").exit_code == 0
+    merged, expected = read_result(weighed / "merged.h5"), read_result(weighed / "whole.h5")
+    assert np.array_equal(merged.sums, expected.sums)
+    assert (merged.n_frames, merged.exposure, merged.window) == (9, expected.exposure, "all")
+    assert merged.fates.reduced == 9
+    again = ringwatch("merge", "merged.h5", "block_2.h5", "-o", "again.h5")
+    assert (again.exit_code, (weighed / "again.h5").exists()) == (1, False)
+    assert "count twice" in again.output
+
+
+def test_merged_images_are_the_sum_with_a_monitor_and_different_numbers_of_frames(weighed: Path) -> None:
+    for name in ("all", "left", "right"):
+        arguments = (f"{name}.h5", "--config", "config.toml", "--i0", f"i0.h5::/{name}", "-o", f"{name}_out.h5")
+        assert ringwatch("reduce", *arguments).exit_code == 0
+    assert ringwatch("merge", "right_out.h5", "left_out.h5", "-o", "merged.h5").exit_code == 0
+    merged, whole = read_result(weighed / "merged.h5"), read_result(weighed / "all_out.h5")
+    for name in ("sums", "image_sum", "image_lost", "image_lost_exposure"):
+        assert np.array_equal(getattr(merged, name), getattr(whole, name)), name
+    assert (merged.exposure, merged.fates) == (whole.exposure, whole.fates)
+
+
+def test_the_last_frames_are_the_profile_of_the_union(folder: Path, frames: np.ndarray) -> None:
+    (folder / "last.toml").write_text(CONFIG.replace("monitor_reference = 1e6", 'window = {kind = "last", frames = 3}'))
+    assert ringwatch("reduce", "all.h5", "--config", "last.toml", "-o", "out.h5").exit_code == 0
+    expected = Integrator(Geometry.from_poni(folder / "powder.poni")).integrate(frames[-3:]).profile
+    with h5py.File(folder / "out.h5") as file:
+        union = file["entry/profiles/mean_union"]
+        assert (union.attrs["window"], union["n_frames"][()]) == ("last 3 frames", 3)
+        assert np.array_equal(union["signal"], expected.signal)
+        assert np.array_equal(union["variance"], expected.variance)
+    assert read_result(folder / "out.h5").n_frames == 11
+
+
+@pytest.mark.parametrize(
+    ("accumulate", "exit_code", "said"),
+    [('window = {kind = "every", seconds = 1.0}', 78, "no time of arrival"),
+     ('window = {kind = "last", frames = 9000000}', 1, "of memory")],
+)  # fmt: skip
+def test_a_window_that_cannot_be_is_refused(folder: Path, accumulate: str, exit_code: int, said: str) -> None:
+    (folder / "config.toml").write_text(CONFIG.replace("monitor_reference = 1e6", accumulate))
+    result = ringwatch("reduce", "all.h5", "--config", "config.toml", "-o", "out.h5")
+    assert result.exit_code == exit_code
+    assert said in result.output
+
+
+def test_single_frames_are_written_and_cannot_be_merged(folder: Path) -> None:
+    (folder / "map.toml").write_text(CONFIG.replace("monitor_reference = 1e6", 'scope = "frame"'))
+    result = ringwatch("reduce", "all.h5", "--config", "map.toml", "-o", "map.h5")
+    assert result.exit_code == 0, result.output
+    assert read_result(folder / "map.h5").frames["frame"].tolist() == list(range(11))
+    assert ringwatch("reduce", "left.h5", "--poni", "powder.poni", "-o", "left_out.h5").exit_code == 0
+    merged = ringwatch("merge", "left_out.h5", "map.h5", "-o", "merged.h5")
+    assert merged.exit_code == 1
+    assert "single frames" in merged.output
+
+
+def test_series_of_a_sample_are_concluded_offline_too(folder: Path) -> None:
+    (folder / "sample.toml").write_text(CONFIG.replace("monitor_reference = 1e6", 'scope = "sample"'))
+    assert ringwatch("reduce", "all.h5", "--config", "sample.toml", "-o", "out.h5").exit_code == 0
+    assert read_result(folder / "out.h5").n_frames == 11
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [("bins = 50", "radial bins ("), ("polarization = 0.5", "geometry.polarization (0.99 and 0.5)"),
+     ('unit = "q_nm^-1"', "radial unit (2th_deg and q_nm^-1)"), ("solid_angle = false", "geometry.solid_angle")],
+)  # fmt: skip
+def test_results_that_cannot_be_merged_tell_in_what_they_differ(folder: Path, other: str, said: str) -> None:
+    (folder / "a.toml").write_text(CONFIG)
+    (folder / "b.toml").write_text(CONFIG.replace("[accumulate]", f"{other}\n[accumulate]"))
+    for name in "ab":
+        assert ringwatch("reduce", "left.h5", "--config", f"{name}.toml", "-o", f"{name}.h5").exit_code == 0
+    refused = ringwatch("merge", "a.h5", "b.h5", "-o", "c.h5")
+    assert (refused.exit_code, (folder / "c.h5").exists()) == (1, False)
+    assert said in refused.output
+
+
+def test_results_of_different_monitors_are_refused(weighed: Path) -> None:
+    (weighed / "b.toml").write_text(CONFIG.replace("1e6", "2e6"))
+    for name, config in (("a", "config.toml"), ("b", "b.toml")):
+        arguments = ("left.h5", "--config", config, "--i0", "i0.h5::/left", "-o", f"{name}.h5")
+        assert ringwatch("reduce", *arguments).exit_code == 0
+    refused = ringwatch("merge", "a.h5", "b.h5", "-o", "c.h5")
+    assert "monitor reference (1000000.0 and 2000000.0)" in refused.output
 
 
 def test_results_that_do_not_belong_together_are_refused(folder: Path) -> None:

@@ -63,6 +63,9 @@ def test_lines_say_what_happened():
     assert watch.plain_line(SNAPSHOT | {"accumulated": None, "missing": 0}) == (
         "series 17 frame 412: union (never decides) 0.1600"
     )
+    assert watch.plain_line(SNAPSHOT | {"accumulated": None, "union": None}) == (
+        "series 17 frame 412: nothing is added up; missing 9"
+    )
     assert watch.plain_line(STATUS) == ""
     assert watch.plain_line(STATUS | {"state": "error", "reason": "no device"}) == "error no device"
     assert watch.plain_line(FRAMES) == ""

@@ -12,6 +12,7 @@ from ringwatch.config.model import (
     PublishConfig,
     StreamConfig,
     WebConfig,
+    WindowConfig,
     ZmqConfig,
 )
 from ringwatch.config.stop import GROWING_METRICS, RINGS_FRACTION, RingsConfig, StopConfig
@@ -31,6 +32,7 @@ __all__ = [
     "StopConfig",
     "StreamConfig",
     "WebConfig",
+    "WindowConfig",
     "ZmqConfig",
     "load",
 ]

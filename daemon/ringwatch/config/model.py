@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from ringwatch.config.keys import keys_of
 from ringwatch.config.mistakes import sentences
 from ringwatch.config.section import Section
-from ringwatch.config.stop import RingsConfig, StopConfig
+from ringwatch.config.stop import MAX_FRAMES, RingsConfig, StopConfig
 from ringwatch.config.values import (
     Bindable,
     Connectable,
@@ -158,11 +158,54 @@ class ProfilesConfig(Section):
     of what is left. For photon-counting detectors; of the three it stands the most spots."""
 
 
+class WindowConfig(Section):
+    """Which of the frames are added up. Also written in one line: window = {kind = "every", frames = 1000}."""
+
+    kind: Literal["all", "last", "every"] = "all"
+    """"all": all of them. "every": in blocks; the sums and the summed image start anew with each, its final results are
+    published and written. "last": all of them, but the profile and the spottiness of the union are those of the last
+    frames only; their sums are held in memory, at most 1 GiB."""
+
+    frames: Annotated[int, Field(ge=1, le=MAX_FRAMES)] | None = Field(default=None, examples=[1000])
+    """Length of a block, or how many of the last frames."""
+
+    seconds: Annotated[float, Field(gt=0, le=86400)] | None = Field(default=None, examples=[60.0])
+    """The same in time of arrival, instead of `frames`."""
+
+    @model_validator(mode="after")
+    def _has_one_length(self) -> Self:
+        lengths = (self.frames is not None) + (self.seconds is not None)
+        if lengths != (self.kind != "all"):
+            raise ValueError('kind = "all" has no length, "last" and "every" have one: either frames or seconds')
+        return self
+
+    @property
+    def text(self) -> str:
+        """What messages and files call it."""
+        if self.kind == "all":
+            return "all"
+        return f"{self.kind} {self.frames} frames" if self.seconds is None else f"{self.kind} {self.seconds:g} s"
+
+
 class AccumulateConfig(Section):
     """What is added up."""
 
-    scope: Literal["series"] = "series"
-    """"series": accumulation starts anew with each series."""
+    scope: Literal["series", "sample", "frame"] = "series"
+    """"series": accumulation starts anew with each series. "sample": it goes on over series of equal geometry until the
+    header names another sample. "frame": frames are reduced one by one, as for maps; nothing is added up."""
+
+    monitor_reference: Annotated[float, Field(gt=0)] | None = Field(default=None, examples=[1e6])
+    """The usual counts of the beam monitor in a frame, for `ringwatch reduce --i0`: norms are multiplied by I0 / this,
+    so that intensities are those at this value. Only results of equal references can be merged."""
+
+    window: WindowConfig = Field(default_factory=WindowConfig)
+
+    @field_validator("window")
+    @classmethod
+    def _adds_up(cls, window: WindowConfig, info: ValidationInfo) -> WindowConfig:
+        if info.data.get("scope") == "frame" and window.kind != "all":
+            raise ValueError('scope = "frame" adds nothing up, so that there is no window')
+        return window
 
 
 class ZmqConfig(Section):
@@ -221,6 +264,7 @@ class FilesConfig(Section):
 
     geometry: GeometryConfig
     profiles: ProfilesConfig = Field(default_factory=ProfilesConfig)
+    accumulate: AccumulateConfig = Field(default_factory=AccumulateConfig)
     rings: RingsConfig = Field(default_factory=RingsConfig)
     stop: StopConfig | None = None
     device: DeviceConfig = Field(default_factory=DeviceConfig)
@@ -246,6 +290,13 @@ class Config(Section):
     publish: PublishConfig = Field(default_factory=PublishConfig)
     web: WebConfig = Field(default_factory=WebConfig)
     device: DeviceConfig = Field(default_factory=DeviceConfig)
+
+    @field_validator("stop")
+    @classmethod
+    def _has_something_to_stop_on(cls, stop: StopConfig | None, info: ValidationInfo) -> StopConfig | None:
+        if stop is not None and info.data.get("accumulate", AccumulateConfig()).scope == "frame":
+            raise ValueError('accumulate.scope = "frame" adds nothing up, so that there is nothing to decide on')
+        return stop
 
     @classmethod
     def from_mapping(

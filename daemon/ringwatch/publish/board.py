@@ -94,7 +94,7 @@ class Board:
         if snapshot is not None and snapshot.accumulated is not None:
             numbers["accumulated"] = _numbers(snapshot.accumulated.spottiness)
             numbers["averaged"] = _numbers(snapshot.accumulated.averaged)
-        if snapshot is not None:
+        if snapshot is not None and snapshot.union is not None:
             numbers["union"] = _numbers(snapshot.union)
         return numbers
 
@@ -213,8 +213,8 @@ def _snapshot(snapshot: Snapshot | None) -> dict[str, Any]:
     return {
         "frame": snapshot.n_frames,
         "frames_expected": snapshot.frames_expected,
-        "spottiness_class": best.spottiness_class,
-        "class_reason": best.class_reason,
+        "spottiness_class": best.spottiness_class if best else None,
+        "class_reason": best.class_reason if best else None,
         **{fate: _flat(count) for fate, count in counts.items()},
         "missing": snapshot.missing,
         "detector_dropped": snapshot.detector_dropped,

@@ -140,7 +140,7 @@ class Hdf5Publisher:
             case SeriesResult():
                 self._live = None if live else self._live
                 self._ended = (live, result)
-            case SeriesEvent(event="end" | "abandoned") if live:
+            case SeriesEvent(event="end" | "abandoned") if live and not live.has_rows:
                 live.leave()
                 self._live = None
 
@@ -200,4 +200,4 @@ class Hdf5Publisher:
 
 def _same(one: Origin, other: Origin) -> bool:
     """Whether two results belong to one accumulation."""
-    return (one.series, one.unique_id, one.generation) == (other.series, other.unique_id, other.generation)
+    return one.key == other.key

@@ -60,7 +60,8 @@ class History:
     def add_snapshot(self, snapshot: Snapshot) -> None:
         """Append what is known after so many frames."""
         self._follow(snapshot.origin)
-        self._add("union", snapshot.n_frames, snapshot.union)
+        if snapshot.union is not None:
+            self._add("union", snapshot.n_frames, snapshot.union)
         if snapshot.accumulated is not None:
             self._add("accumulated", snapshot.accumulated.n_frames, snapshot.accumulated.spottiness)
             self._add("averaged", snapshot.accumulated.n_frames, snapshot.accumulated.averaged)
@@ -83,9 +84,8 @@ class History:
                 self._curves["accumulated", metric].add(statistics.n_frames, estimate.value)
 
     def _follow(self, origin: Origin) -> None:
-        accumulation = (origin.unique_id, origin.generation)
-        if accumulation != self._accumulation:
-            self._accumulation = accumulation
+        if origin.key != self._accumulation:
+            self._accumulation = origin.key
             self._clear()
 
     def _clear(self) -> None:

@@ -58,6 +58,11 @@ class LiveFile:
         self._rings: RingTable | None = None
 
     @property
+    def has_rows(self) -> bool:
+        """Whether there was any frame."""
+        return bool(self._n_flushed or self._new["frames"])
+
+    @property
     def path(self) -> Path:
         """Name of the file."""
         return live_path(self._folder, self.name or self._stem)

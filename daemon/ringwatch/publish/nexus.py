@@ -29,12 +29,14 @@ _CODE = h5py.string_dtype("ascii", 24)
 """Texts are of fixed length: under SWMR nothing else can be appended."""
 
 FRAME_COLUMNS: Mapping[str, str] = {
+    "series": "<i8",
     "frame": "<i8",
     "spottiness": "<f8",
     "spottiness_weighted": "<f8",
     "spottiness_rings": "<f8",
     "total_signal": "<u8",
     "masked_pixels": "<i8",
+    "monitor": "<f8",
 }
 SNAPSHOT_COLUMNS: Mapping[str, Any] = {
     "n_frames": "<i8",
@@ -167,8 +169,11 @@ def _add_array(group: h5py.Group, name: str, values: object, **attributes: str) 
 
 
 def frame_columns(rows: FrameRows) -> Columns:
-    """Rows of ``/entry/frames``."""
-    return {name: getattr(rows, name) for name in FRAME_COLUMNS}
+    """Rows of ``/entry/frames``; the monitor is NaN where there is none."""
+    n_frames = rows.frame.size
+    monitor = np.full(n_frames, np.nan) if rows.monitor is None else rows.monitor
+    known = {"series": np.full(n_frames, rows.origin.series, np.int64), "monitor": monitor}
+    return {name: known[name] if name in known else getattr(rows, name) for name in FRAME_COLUMNS}
 
 
 def snapshot_columns(snapshot: Snapshot) -> Columns:

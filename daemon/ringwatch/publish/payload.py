@@ -20,7 +20,7 @@ _TOPICS = {
     Decision: "decision",
     Status: "status",
 }
-_ORIGIN = ("series", "unique_id", "sample", "generation", "digest")
+_ORIGIN = ("series", "unique_id", "sample", "generation", "digest", "accumulation")
 
 
 def topic(result: Published) -> str:
@@ -52,7 +52,9 @@ def fates(counts: Fates) -> dict[str, Any]:
 
 def _origin(result: Published) -> Mapping[str, Any]:
     """The daemon's own status belongs to no series."""
-    return dict.fromkeys(_ORIGIN) if isinstance(result, Status) else _members(result.origin)
+    if isinstance(result, Status):
+        return dict.fromkeys(_ORIGIN)
+    return _members(result.origin) | {"accumulation": result.origin.key[0]}
 
 
 def _members(instance: Any) -> dict[str, Any]:
@@ -75,7 +77,8 @@ def _snapshot(snapshot: Snapshot) -> dict[str, Any]:
     return {
         "n_frames": snapshot.n_frames,
         "frames_expected": snapshot.frames_expected,
-        "union": _members(snapshot.union),
+        "window": snapshot.window,
+        "union": None if snapshot.union is None else _members(snapshot.union),
         "accumulated": _accumulated(snapshot.accumulated),
         **fates(snapshot.fates),
         "missing": snapshot.missing,

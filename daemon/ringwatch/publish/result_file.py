@@ -67,7 +67,7 @@ class StoredResult:
     edges: NDArray[np.float64]
     unit: str
     exact: bool
-    sums: NDArray[np.uint64]
+    sums: NDArray[np.uint64] | None
     norm_quantum: float
     image_sum: NDArray[np.uint64] | None
     image_lost: NDArray[np.uint32] | None
@@ -75,6 +75,11 @@ class StoredResult:
     missing: tuple[tuple[int, int], ...]
     poni: str
     versions: Mapping[str, str]
+    window: str
+    monitor_reference: float | None
+    exposure: int | None
+    image_lost_exposure: NDArray[np.uint64] | None
+    parts: tuple[str, ...]
     config: str
     frames: Columns
 
@@ -178,24 +183,33 @@ def _write_image(raw: FileIO, entry: h5py.Group, result: SeriesResult | StoredRe
     """The summed image, where it says more than the one frame it was made of."""
     if result.image_sum is None or result.image_lost is None or result.n_frames < 2:
         return
-    _reserve(raw, 2 * (result.image_sum.nbytes + result.image_lost.nbytes))
+    planes: dict[str, NDArray[Any]] = {"sum": result.image_sum, "lost": result.image_lost}
+    if result.image_lost_exposure is not None:
+        planes["lost_exposure"] = result.image_lost_exposure
+    _reserve(raw, 2 * sum(plane.nbytes for plane in planes.values()))
     group = nexus.add_group(entry, "image", "NXdata", signal="sum", interpretation="image")
     chunks = (min(IMAGE_CHUNK_ROWS, result.image_sum.shape[0]), result.image_sum.shape[1])
     codec = hdf5plugin.Bitshuffle(cname="lz4")
-    group.create_dataset("sum", data=result.image_sum, chunks=chunks, **codec)
-    group.create_dataset("lost", data=result.image_lost, chunks=chunks, **codec)
+    for name, plane in planes.items():
+        group.create_dataset(name, data=plane, chunks=chunks, **codec)
 
 
 def _write_sums(entry: h5py.Group, result: SeriesResult | StoredResult) -> None:
     """What `read_result` reads: everything that merging needs, nothing derived."""
     entry["end_time"] = iso_time(result.time_ns)
+    entry["monitor_applied"] = result.monitor_reference is not None
     nexus.add_instrument(entry, result.poni)
     group = nexus.add_group(entry, "ringwatch", "NXcollection")
-    group["sums"] = result.sums
-    group["sums"].attrs.update({"rows": SUM_ROWS, "words": ("high", "low")})
+    if result.sums is not None:
+        group["sums"] = result.sums
+        words = ("high", "low") if result.sums.shape[2] == 2 else ("high", "middle", "low")
+        group["sums"].attrs.update({"rows": SUM_ROWS, "words": words})
+    if result.monitor_reference is not None and result.exposure is not None:
+        group["monitor_reference"], group["exposure"] = result.monitor_reference, np.uint64(result.exposure)
     for name in ("radial", "edges", "n_frames", "time_ns", "norm_quantum", "exact"):
         group[name] = getattr(result, name)
-    for name in ("unit", "reason", "poni"):
+    group["parts"] = "\n".join(map(clean_text, result.parts))
+    for name in ("unit", "reason", "poni", "window"):
         group[name] = clean_text(getattr(result, name))
     for name, value in asdict(result.origin).items():
         group[name] = clean_text(value) if isinstance(value, str) else value
@@ -230,20 +244,21 @@ def read_result(path: Path) -> StoredResult:
 def _read(entry: CheckedGroup) -> StoredResult:
     if entry.number("ringwatch/schema", "<i8") != SCHEMA:
         raise ValueError(f"/entry/ringwatch/schema is not {SCHEMA}: another version of ringwatch wrote it")
-    sums = entry.array("ringwatch/sums", "<u8", (len(SUM_ROWS), None, 2))
-    bins = sums.shape[1]
-    image_sum, image_lost = _read_image(entry)
+    radial = entry.array("ringwatch/radial", "<f8", (None,))
+    bins, is_weighed = radial.size, "ringwatch/monitor_reference" in entry
+    image_sum, image_lost, image_lost_exposure = _read_image(entry, is_weighed)
+    window = entry.text("ringwatch/window")
     return StoredResult(
         origin=_read_origin(entry),
         time_ns=entry.number("ringwatch/time_ns", "<i8"),
         reason=entry.text("ringwatch/reason"),
         header=entry.tree("ringwatch/header"),
         n_frames=entry.count("ringwatch/n_frames"),
-        radial=entry.array("ringwatch/radial", "<f8", (bins,)),
+        radial=radial,
         edges=entry.array("ringwatch/edges", "<f8", (bins + 1,)),
         unit=entry.text("ringwatch/unit"),
         exact=entry.number("ringwatch/exact", "?"),
-        sums=sums,
+        sums=None if window == "none" else _read_sums(entry, bins, 3 if is_weighed else 2),
         norm_quantum=entry.number("ringwatch/norm_quantum", "<f8"),
         image_sum=image_sum,
         image_lost=image_lost,
@@ -251,6 +266,11 @@ def _read(entry: CheckedGroup) -> StoredResult:
         missing=tuple((int(a), int(b)) for a, b in entry.array("ringwatch/missing", "<i8", (None, 2))),
         poni=entry.text("ringwatch/poni"),
         versions=entry.tree("ringwatch/versions"),
+        window=window,
+        monitor_reference=entry.number("ringwatch/monitor_reference", "<f8") if is_weighed else None,
+        exposure=entry.number("ringwatch/exposure", "<u8") if is_weighed else None,
+        image_lost_exposure=image_lost_exposure,
+        parts=tuple(entry.text("ringwatch/parts").splitlines()),
         config=json.dumps(entry.tree("ringwatch/config")),
         frames=_read_frames(entry),
     )
@@ -263,14 +283,23 @@ def _read_origin(entry: CheckedGroup) -> Origin:
         sample=entry.text("ringwatch/sample"),
         generation=entry.count("ringwatch/generation"),
         digest=entry.text("ringwatch/digest"),
+        accumulation=entry.text("ringwatch/accumulation"),
     )
 
 
-def _read_image(entry: CheckedGroup) -> tuple[NDArray[np.uint64] | None, NDArray[np.uint32] | None]:
+def _read_sums(entry: CheckedGroup, bins: int, n_words: int) -> NDArray[np.uint64]:
+    sums: NDArray[np.uint64] = entry.array("ringwatch/sums", "<u8", (len(SUM_ROWS), bins, n_words))
+    return sums
+
+
+def _read_image(
+    entry: CheckedGroup, is_weighed: bool
+) -> tuple[NDArray[np.uint64] | None, NDArray[np.uint32] | None, NDArray[np.uint64] | None]:
     if "image" not in entry:
-        return None, None
+        return None, None, None
     image_sum = entry.array("image/sum", "<u8", (None, None))
-    return image_sum, entry.array("image/lost", "<u4", image_sum.shape)
+    image_lost = entry.array("image/lost", "<u4", image_sum.shape)
+    return image_sum, image_lost, entry.array("image/lost_exposure", "<u8", image_sum.shape) if is_weighed else None
 
 
 def _read_frames(entry: CheckedGroup) -> Columns:

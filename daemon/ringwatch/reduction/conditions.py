@@ -7,11 +7,13 @@ from statistics import median
 
 from ringwatch.messages import FrameRows, SeriesStart
 from ringwatch.stop.evaluation import Conditions
+from ringwatch_gpu.geometry import Geometry
 
 _REMEMBERED = 64
 _DARK, _WEAK = 0.5, 0.1
 _SIGNIFICANT = 5.0
 _DARK_IN_A_ROW = 3
+_TOLERANCE = 1e-3
 
 
 class ConditionWatch:
@@ -76,6 +78,34 @@ class ConditionWatch:
         if self._start.saturation is None or self._least_masked is None:
             return 0.0
         return self._masked / self._frames - self._least_masked
+
+
+def header_mismatch(start: SeriesStart, geometry: Geometry) -> str:
+    """Where header and geometry differ by more than 0.1 %, in sentences: the PONI wins, but somebody should know."""
+    pairs = [
+        ("photon energy", "eV", start.energy_eV, geometry.energy_eV),
+        *zip(
+            ("pixel height", "pixel width"),
+            ("m", "m"),
+            start.pixel_size_m or (None, None),
+            geometry.pixel_size_m,
+            strict=True,
+        ),
+    ]
+    return " ".join(
+        f"The header says {name} {header:.6g} {unit}, the PONI {poni:.6g} {unit}: the PONI is used."
+        for name, unit, header, poni in pairs
+        if header and poni and abs(header - poni) > _TOLERANCE * poni
+    )
+
+
+def flat_field(start: SeriesStart, geometry: Geometry) -> str:
+    """A warning where no flat field was applied, or two were."""
+    if start.flatfield_applied is False and geometry.flat is None:
+        return "The detector did not apply its flat field nor send it, and geometry.flat names none: none is applied."
+    if start.flatfield_applied and geometry.flat is not None:
+        return "The detector applied its flat field, and geometry.flat is applied on top of it."
+    return ""
 
 
 def _time_of_day(time_ns: int) -> str:

@@ -14,21 +14,24 @@ import pyopencl as cl
 import structlog
 
 from ringwatch.clock import Clock
-from ringwatch.errors import UnsupportedEncoding
+from ringwatch.errors import ConfigError, UnsupportedEncoding
 from ringwatch.messages import Frame, Origin, SeriesEnd, SeriesEvent, SeriesStart, Status, StreamMessage
+from ringwatch.reduction.accumulation import FIRST_GENERATION, UNNAMED, Accumulation
 from ringwatch.reduction.geometry import GeometrySource
-from ringwatch.reduction.series import FIRST_GENERATION, UNNAMED, Publish, SeriesReduction
+from ringwatch.reduction.recent import require_room
+from ringwatch.reduction.series import Publish, SeriesReduction
 from ringwatch.reduction.settings import ReductionSettings
 from ringwatch.reduction.slots import DecodeInto, Filling, SlotFiller
+from ringwatch.reduction.throughput import Throughput
 from ringwatch_gpu.batch import SLOT_SETS, BatchIntegrator, compile_kernels
 from ringwatch_gpu.errors import DeviceError, GeometryError
 from ringwatch_gpu.geometry import Geometry
+from ringwatch_gpu.monitor import WORDS
 from ringwatch_gpu.tables import BATCH
 from ringwatch_gpu.validity import SUPPORTED
 
 FLUSH_S = 0.1
 """A batch that is not full is reduced when its oldest frame has waited this long."""
-STATUS_S = 2.0
 
 GetBatch = Callable[[int, float], Sequence[StreamMessage]]
 """(largest batch, seconds its oldest frame may wait) -> messages of one kind, empty if nothing came for a while."""
@@ -74,11 +77,12 @@ class Reduction:
         self._filler = SlotFiller(decode_into, settings.decoder_threads)
         self._integrator: BatchIntegrator | None = None
         self._series: SeriesReduction | None = None
+        self._kept: Accumulation | None = None
         self._filling: Filling | None = None
         self._refused: SeriesStart | None = None
         self._shapeless: SeriesStart | None = None
         self._refusal = ""
-        self._throughput = _Throughput(clock)
+        self._throughput = Throughput(clock)
 
     def step(self) -> None:
         """One turn: at most one batch, or one start or end of a series."""
@@ -90,6 +94,13 @@ class Reduction:
             self._series.keep_up()
         if self._throughput.is_due():
             self._publish(self._status())
+
+    def conclude(self, reason: str) -> None:
+        """End the accumulation that goes on over several series, if there is one, and publish its final results."""
+        kept, self._kept = self._kept, None
+        result = kept.result(reason) if kept is not None else None
+        if result is not None:
+            self._publish(result)
 
     def close(self) -> None:
         """Let go of the decoders."""
@@ -116,9 +127,11 @@ class Reduction:
         try:
             flat = start.flatfield if start.flatfield_applied is False else None
             geometry = self._geometries.for_series(start.shape, start.pixel_mask, flat)
+            words = WORDS if self._settings.monitor_reference else 2
+            require_room(self._settings.window, geometry.bins, words, start.frame_time_s)
             self._series = SeriesReduction(
                 start,
-                geometry,
+                self._accumulation(start, geometry),
                 self._geometries.base().mask,
                 self._get_integrator,
                 self._filler,
@@ -126,12 +139,23 @@ class Reduction:
                 self._publish,
                 self._clock,
             )
-        except (GeometryError, UnsupportedEncoding) as error:
+        except (GeometryError, UnsupportedEncoding, ConfigError) as error:
             self._refuse(start, str(error))
+
+    def _accumulation(self, start: SeriesStart, geometry: Geometry) -> Accumulation:
+        """What the frames of a series are added to: what is kept if it fits, else something new."""
+        if self._kept is not None and self._kept.continues(start, geometry):
+            self._kept.go_on(start)
+            return self._kept
+        self.conclude("another sample or geometry")
+        accumulation = Accumulation(start, geometry, self._settings, self._clock)
+        self._kept = accumulation if self._settings.scope == "sample" else None
+        return accumulation
 
     def _end(self, end: SeriesEnd) -> None:
         if self._series is not None:
             self._series.finish(end)
+            self._kept = self._series.accumulation if self._settings.scope == "sample" else None
         self._series = self._refused = self._shapeless = None
 
     def _begin(self, frames: Sequence[Frame]) -> None:
@@ -185,7 +209,10 @@ class Reduction:
             raise UnsupportedEncoding(f"pixels of type {dtype}", [str(supported) for supported in SUPPORTED])
         if self._integrator is None or not self._integrator.fits(geometry, dtype):
             self._integrator = None  # its memory is needed
-            self._integrator = BatchIntegrator(geometry, dtype, self._device, rejection=self._settings.rejection)
+            settings, monitored = self._settings, self._settings.monitor_reference is not None
+            self._integrator = BatchIntegrator(
+                geometry, dtype, self._device, rejection=settings.rejection, monitored=monitored
+            )
         self._integrator.change_mask(geometry)
         return self._integrator
 
@@ -244,6 +271,7 @@ class ReductionThread:
             while not self._finished():
                 self._reduction.step()
                 self.turns += 1
+            self._reduction.conclude("shutdown")
         except cl.Error as error:
             self.error = DeviceError(f"the OpenCL device failed: {error}")
         except Exception as error:  # the thread's edge: the main thread decides
@@ -252,31 +280,3 @@ class ReductionThread:
             self._reduction.close()
             if self.error is not None:
                 self._on_death()
-
-
-class _Throughput:
-    """Frames a second and how far behind, since the last look at them."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._since_s = clock.monotonic_s()
-        self._frames = 0
-        self._lag_s = 0.0
-        self.total = 0
-
-    def count(self, frames: int, received_s: float) -> None:
-        """Note a batch whose oldest frame arrived at ``received_s``."""
-        self._frames += frames
-        self.total += frames
-        self._lag_s = max(self._lag_s, self._clock.monotonic_s() - received_s)
-
-    def is_due(self) -> bool:
-        """Whether it is time for another look."""
-        return self._clock.monotonic_s() - self._since_s >= STATUS_S
-
-    def look(self) -> tuple[float, float]:
-        """Frames a second and the largest lag in seconds since the last look; begins anew."""
-        now_s = self._clock.monotonic_s()
-        found = self._frames / max(now_s - self._since_s, 1e-9), self._lag_s
-        self._frames, self._lag_s, self._since_s = 0, 0.0, now_s
-        return found

@@ -9,26 +9,13 @@ import structlog
 from numpy.typing import NDArray
 
 from ringwatch.clock import Clock
-from ringwatch.config import RINGS_FRACTION
-from ringwatch.messages import (
-    Frame,
-    FrameRows,
-    Origin,
-    Result,
-    SeriesEnd,
-    SeriesEvent,
-    SeriesResult,
-    SeriesStart,
-    Snapshot,
-    Statistics,
-)
+from ringwatch.messages import Frame, Result, SeriesEnd, SeriesEvent, SeriesStart, Snapshot
+from ringwatch.reduction.accumulation import Accumulation
 from ringwatch.reduction.accumulator import Accumulator
-from ringwatch.reduction.conditions import ConditionWatch
+from ringwatch.reduction.conditions import ConditionWatch, flat_field, header_mismatch
 from ringwatch.reduction.settings import ReductionSettings
 from ringwatch.reduction.slots import Filling, SlotFiller, gap_dummy
-from ringwatch.reduction.statistics import SpotStatistics
-from ringwatch.stop.evaluation import Evaluation
-from ringwatch.stop.rule import StopRule
+from ringwatch_gpu import monitor
 from ringwatch_gpu.batch import SLOT_SETS, BatchIntegrator
 from ringwatch_gpu.geometry import Geometry
 from ringwatch_gpu.validity import Validity
@@ -36,13 +23,9 @@ from ringwatch_gpu.validity import Validity
 Publish = Callable[[Result], None]
 GetIntegrator = Callable[[Geometry, np.dtype[np.generic]], BatchIntegrator]
 
-FIRST_GENERATION = 1
-UNNAMED = "unnamed"
 _SNAPSHOTS_PER_INTERVAL = 10
 REJECTION_INTERVALS = 10
 """Profiles without outliers cost as much as some 20 frames: each second they would make a 200 Hz series fall behind."""
-
-_TOLERANCE = 1e-3
 
 
 class SeriesReduction:
@@ -52,21 +35,25 @@ class SeriesReduction:
     ----------
     start
         What the detector said.
-    geometry
-        Of this series; ``gaps`` are the pixels that hold no data by construction.
+    accumulation
+        What its frames are added to.
+    gaps
+        Pixels that hold no data by construction.
     get_integrator
         Gives the integrator for a geometry and a pixel type, at the latest at the first frame.
 
-    Raises
-    ------
-    GeometryError
-        The rings cannot be placed on this geometry's radial axis.
+    Attributes
+    ----------
+    n_frames
+        Number of frames of this series reduced so far.
+    accumulation
+        The one that is open now: of a series in blocks it changes.
     """
 
     def __init__(
         self,
         start: SeriesStart,
-        geometry: Geometry,
+        accumulation: Accumulation,
         gaps: NDArray[np.bool_],
         get_integrator: GetIntegrator,
         filler: SlotFiller,
@@ -74,58 +61,56 @@ class SeriesReduction:
         publish: Publish,
         clock: Clock,
     ) -> None:
-        self.start, self.geometry = start, geometry
+        self.start, self.accumulation, self.geometry = start, accumulation, accumulation.geometry
         self._gaps, self._get_integrator, self._filler = gaps, get_integrator, filler
         self._settings, self._publish, self._clock = settings, publish, clock
-        self._accumulator: Accumulator | None = None
-        self._rule = StopRule(settings.stop) if settings.stop else None
-        fraction = RINGS_FRACTION if settings.stop is None else settings.stop.rings_fraction
-        self._statistics = SpotStatistics.of(geometry, settings.d_spacings_A, fraction)
-        self._first_received_s = self._last_received_s = 0.0
+        self._is_ready = False
         self._evaluated_s = self._snapshot_s = self._rejected_s = clock.monotonic_s()
-        self._published_frames = self._slot_set = 0
-        self.origin = Origin(start.series, start.unique_id, start.sample or UNNAMED, FIRST_GENERATION, geometry.digest)
-        mismatch = header_mismatch(start, geometry)
+        self._published_frames = accumulation.n_frames
+        self.n_frames = self._slot_set = 0
+        mismatch = header_mismatch(start, self.geometry)
         self._conditions = ConditionWatch(start, mismatch)
-        warnings = filter(None, (mismatch, _flat_field(start, geometry)))
+        warnings = filter(None, (mismatch, flat_field(start, self.geometry)))
         self._event("joined" if start.joined else "start", " ".join(warnings))
         if start.dtype is not None:
             self._open(start.dtype)
 
-    @property
-    def n_frames(self) -> int:
-        """Number of frames reduced so far."""
-        return self._accumulator.n_frames if self._accumulator else 0
+    def begin(self, frames: Sequence[Frame]) -> Filling | None:
+        """Begin to decode a batch of frames of this series, into the slots that are not being integrated.
 
-    def begin(self, frames: Sequence[Frame]) -> Filling:
-        """Begin to decode a batch of frames of this series, into the slots that are not being integrated."""
-        accumulator = self._accumulator or self._open(frames[0].dtype)
+        Returns
+        -------
+        None where no frame has a monitor, though there should be one.
+        """
+        frames = self._with_monitor(frames)
+        if not frames:
+            return None
+        accumulator = self._open(frames[0].dtype)
         self._slot_set = (self._slot_set + 1) % SLOT_SETS
         slots = accumulator.integrator.slot_set(self._slot_set)
         return self._filler.begin(frames, slots, self._slot_set, self.start.fates)
 
     def reduce(self, filling: Filling) -> int:
         """Reduce a batch and publish its rows; the number of frames that counted."""
-        accumulator, numbers = self._accumulator, filling.finish()
-        if accumulator is None or not numbers.size:
-            return 0
-        if accumulator.n_frames == 0:
-            accumulator.validity = self._with_gap_dummy(accumulator.validity, filling.slots[0])
-        rows = accumulator.add(numbers, filling.which)
-        self.start.fates.reduced += numbers.size
-        self._publish(rows)
-        accumulator.sample(filling.which)
-        self._watch(rows, filling)
-        self.keep_up()
-        return int(numbers.size)
+        frames = filling.finish()
+        if frames and not self.n_frames:
+            self._find_gap_dummy(filling.slots[0])
+        done = 0
+        while done < len(frames):
+            n_frames = self._reduce_part(frames[done:], filling.which)
+            done += n_frames
+            for slot in range(len(frames) - done):  # what belongs to the next block
+                filling.slots[slot] = filling.slots[slot + n_frames]
+        return len(frames)
 
     def keep_up(self) -> None:
         """Publish a snapshot and evaluate the summed image where it is time; called at least every 0.1 s."""
-        accumulator, now_s = self._accumulator, self._clock.monotonic_s()
+        accumulator, now_s = self.accumulation.accumulator, self._clock.monotonic_s()
         if accumulator is None or accumulator.n_frames == self._published_frames:
             return
         interval_s, gap_s = self._settings.interval_s, self._settings.decision_gap_s
-        if now_s - self._evaluated_s >= (min(interval_s, gap_s) if self._decision_is_due() else interval_s):
+        wait_s = min(interval_s, gap_s) if self._decision_is_due() else interval_s
+        if self._settings.adds_up and now_s - self._evaluated_s >= wait_s:
             self._evaluate(accumulator)
             self._evaluated_s = now_s
         elif now_s - self._snapshot_s < interval_s / _SNAPSHOTS_PER_INTERVAL:
@@ -134,28 +119,95 @@ class SeriesReduction:
         self._snapshot_s = now_s
 
     def finish(self, end: SeriesEnd) -> None:
-        """Evaluate everything once more, and publish the final results."""
-        if self._accumulator is not None and self._accumulator.n_frames:
-            self._evaluate(self._accumulator, is_last=True)
-            self._snapshot(self._accumulator)
-            self._publish(self._result(self._accumulator, end))
+        """Evaluate everything once more, and publish the final results, unless other series of the sample follow."""
+        self._evaluate_last()
+        if self._settings.scope != "sample":
+            self._tell_result(end.reason, end.missing)
         self._event("abandoned" if end.reason == "abandoned" else "end", end.reason)
-        if self._accumulator is not None:
-            self._accumulator.integrator.clear()  # now, so that the next series need not wait for it
+        if self._settings.scope != "sample" and self.accumulation.accumulator is not None:
+            self.accumulation.accumulator.integrator.clear()  # now, so that the next series need not wait for it
+
+    # --------------------------------------------------------------------------------------------- before the frames
 
     def _open(self, dtype: np.dtype[np.generic]) -> Accumulator:
-        integrator = self._get_integrator(self.geometry, dtype)
+        """The sums, ready for frames of this type."""
+        accumulator = self.accumulation.accumulator
+        if accumulator is not None and self._is_ready:
+            return accumulator
+        if accumulator is not None and accumulator.integrator.dtype != dtype:
+            self._tell_result("pixel type changed")
+            self._begin_block()
+            accumulator = None
+        integrator = accumulator.integrator if accumulator else self._get_integrator(self.geometry, dtype)
         validity = Validity.of(dtype, self._settings.dummies, self.start.saturation)
-        self._accumulator = Accumulator(self.origin, integrator, validity, self._statistics, self._clock)
+        accumulator = accumulator or self.accumulation.open(integrator, validity)
+        accumulator.validity, self._is_ready = validity, True
         self._event("ready", "")
-        return self._accumulator
+        return accumulator
 
-    def _with_gap_dummy(self, validity: Validity, frame: NDArray[np.generic]) -> Validity:
+    def _with_monitor(self, frames: Sequence[Frame]) -> Sequence[Frame]:
+        """The frames that can be weighed with their monitor, where there is one."""
+        reference = self._settings.monitor_reference
+        if reference is None:
+            return frames
+        exposure = monitor.exposure([frame.i0 for frame in frames], reference)
+        weighed = [frame for frame, f in zip(frames, exposure, strict=True) if f]
+        if len(weighed) < len(frames):
+            self.start.fates.excluded["no monitor"] += len(frames) - len(weighed)
+        return weighed
+
+    def _find_gap_dummy(self, frame: NDArray[np.generic]) -> None:
+        accumulator = self._open(frame.dtype)
         value = None if self._settings.dummies is not None else gap_dummy(frame, self._gaps)
-        if value is None or value > validity.limit:
-            return validity
+        if value is None or value > accumulator.validity.limit:
+            return
         structlog.get_logger().info("the detector's gaps are filled with a dummy value", dummy=value)
-        return replace(validity, dummies=(value,))
+        accumulator.validity = replace(accumulator.validity, dummies=(value,))
+
+    # ----------------------------------------------------------------------------------------------------- the frames
+
+    def _reduce_part(self, frames: Sequence[Frame], slot_set: int) -> int:
+        """Reduce those of the decoded frames that belong to one block; how many they were."""
+        if self.accumulation.is_over or not self.accumulation.room(frames):
+            self._end_block()
+            self._begin_block()
+        part = frames[: self.accumulation.room(frames)]
+        accumulator = self._open(part[0].dtype)
+        rows = self.accumulation.add(accumulator, part, slot_set)
+        self.n_frames += len(part)
+        self.start.fates.reduced += len(part)
+        self._publish(rows)
+        if self._settings.adds_up:
+            accumulator.sample(slot_set)
+        self._conditions.see(rows)
+        if self.accumulation.is_full:
+            self._end_block()
+        else:
+            self.keep_up()
+        return len(part)
+
+    def _end_block(self) -> None:
+        self._evaluate_last()
+        self._tell_result("window")
+
+    def _begin_block(self) -> None:
+        self.accumulation = self.accumulation.next_block()
+        self._published_frames, self._evaluated_s = 0, self._clock.monotonic_s()
+
+    # ---------------------------------------------------------------------------------------------------- the results
+
+    def _evaluate_last(self) -> None:
+        accumulator = self.accumulation.accumulator
+        if accumulator is None or not accumulator.n_frames or self.accumulation.is_over:
+            return
+        if self._settings.adds_up:
+            self._evaluate(accumulator, is_last=True)
+        self._snapshot(accumulator)
+
+    def _tell_result(self, reason: str, missing: tuple[tuple[int, int], ...] = ()) -> None:
+        result = self.accumulation.result(reason, missing)
+        if result is not None:
+            self._publish(result)
 
     def _evaluate(self, accumulator: Accumulator, *, is_last: bool = False) -> None:
         statistics = accumulator.evaluate()
@@ -166,57 +218,52 @@ class SeriesReduction:
             self._rejected_s = now_s
         for profile in profiles:
             self._publish(profile)
-        if self._rule is None:
+        rule = self.accumulation.rule
+        if rule is None:
             return
-        evaluation = self._evaluation(accumulator, statistics)
+        pixel_bits = 8 * accumulator.integrator.dtype.itemsize
+        conditions = self._conditions.conditions(pixel_bits, accumulator.drift_since)
+        evaluation = self.accumulation.evaluation(accumulator, statistics, conditions)
         if is_last:
-            self._publish(self._rule.finish(evaluation))
+            self._publish(rule.finish(evaluation))
         elif self._decision_is_due():
-            self._publish(self._rule.decide(evaluation))
+            self._publish(rule.decide(evaluation))
 
     def _decision_is_due(self) -> bool:
-        return self._rule is not None and self.n_frames >= self._rule.next_frames
-
-    def _evaluation(self, accumulator: Accumulator, statistics: Statistics) -> Evaluation:
-        elapsed_s = self._last_received_s - self._first_received_s if self._first_received_s else None
-        return Evaluation(
-            origin=self.origin,
-            time_ns=self._clock.time_ns(),
-            n_frames=accumulator.n_frames,
-            elapsed_s=elapsed_s,
-            measurements=accumulator.measurements,
-            statistics=statistics,
-            conditions=self._conditions.conditions(8 * accumulator.integrator.dtype.itemsize, accumulator.drift_since),
-        )
-
-    def _watch(self, rows: FrameRows, filling: Filling) -> None:
-        received_s = [frame.received_s for frame in filling.frames]
-        self._first_received_s = self._first_received_s or received_s[0]
-        self._last_received_s = received_s[-1]
-        self._conditions.see(rows)
+        rule = self.accumulation.rule
+        return rule is not None and self.accumulation.n_frames >= rule.next_frames
 
     def _snapshot(self, accumulator: Accumulator) -> None:
         self._published_frames = accumulator.n_frames
         fates = self.start.fates.copy()
         self._publish(
             Snapshot(
-                origin=self.origin,
+                origin=self.accumulation.origin,
                 time_ns=self._clock.time_ns(),
                 n_frames=accumulator.n_frames,
-                union=accumulator.union_spottiness(),
+                union=accumulator.union_spottiness() if self._settings.adds_up else None,
                 accumulated=accumulator.accumulated,
                 fates=fates,
                 missing=fates.missing,
                 detector_dropped=None,
-                frames_expected=self.start.frames_expected,
+                frames_expected=self._frames_expected(),
+                window=self._settings.window_text,
             )
         )
+
+    def _frames_expected(self) -> int | None:
+        """How many frames the open accumulation will have had at the end of the series, or of the block."""
+        window, expected = self._settings.window, self.start.frames_expected
+        if expected is not None:
+            expected += self.accumulation.n_frames - self.n_frames
+        lengths = [expected, window.frames if window.kind == "every" else None]
+        return min((length for length in lengths if length is not None), default=None)
 
     def _event(self, event: Literal["start", "joined", "ready", "end", "abandoned"], reason: str) -> None:
         geometry = self.geometry
         self._publish(
             SeriesEvent(
-                origin=self.origin,
+                origin=self.accumulation.origin,
                 time_ns=self._clock.time_ns(),
                 event=event,
                 reason=reason,
@@ -227,53 +274,3 @@ class SeriesReduction:
                 exact=True,
             )
         )
-
-    def _result(self, accumulator: Accumulator, end: SeriesEnd) -> SeriesResult:
-        total, lost = accumulator.integrator.read_image() if accumulator.n_frames > 1 else (None, None)
-        return SeriesResult(
-            origin=self.origin,
-            time_ns=self._clock.time_ns(),
-            reason=end.reason,
-            header=self.start.header,
-            n_frames=accumulator.n_frames,
-            radial=self.geometry.radial,
-            edges=self.geometry.edges,
-            unit=self.geometry.unit,
-            exact=True,
-            sums=accumulator.union.words,
-            norm_quantum=accumulator.union.norm_quantum,
-            image_sum=total,
-            image_lost=lost,
-            fates=self.start.fates.copy(),
-            missing=end.missing,
-            poni=self.geometry.poni,
-            versions=self._settings.versions,
-        )
-
-
-def header_mismatch(start: SeriesStart, geometry: Geometry) -> str:
-    """Where header and geometry differ by more than 0.1 %, in sentences: the PONI wins, but somebody should know."""
-    pairs = [
-        ("photon energy", "eV", start.energy_eV, geometry.energy_eV),
-        *zip(
-            ("pixel height", "pixel width"),
-            ("m", "m"),
-            start.pixel_size_m or (None, None),
-            geometry.pixel_size_m,
-            strict=True,
-        ),
-    ]
-    return " ".join(
-        f"The header says {name} {header:.6g} {unit}, the PONI {poni:.6g} {unit}: the PONI is used."
-        for name, unit, header, poni in pairs
-        if header and poni and abs(header - poni) > _TOLERANCE * poni
-    )
-
-
-def _flat_field(start: SeriesStart, geometry: Geometry) -> str:
-    """A warning where no flat field was applied, or two were."""
-    if start.flatfield_applied is False and geometry.flat is None:
-        return "The detector did not apply its flat field nor send it, and geometry.flat names none: none is applied."
-    if start.flatfield_applied and geometry.flat is not None:
-        return "The detector applied its flat field, and geometry.flat is applied on top of it."
-    return ""

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ringwatch.config import StopConfig
+from ringwatch.config import StopConfig, WindowConfig
 from ringwatch_gpu.rejection import NO_REJECTION, Rejection
 
 
@@ -29,6 +30,12 @@ class ReductionSettings:
         Where the rings are; None looks for them in the profile of the summed image.
     stop
         When the rings are good enough; None only observes.
+    scope
+        What is added up: the frames of a series, of all series of a sample, or none.
+    window
+        Which of these frames.
+    monitor_reference
+        The monitor at which intensities are given; with it frames without a monitor are excluded.
     rejection
         Which outlier-rejecting profiles are made of the summed image.
     versions
@@ -41,5 +48,18 @@ class ReductionSettings:
     decoder_threads: int = 2
     d_spacings_A: NDArray[np.float64] | None = None  # noqa: N815 - the unit's own spelling
     stop: StopConfig | None = None
+    scope: Literal["series", "sample", "frame"] = "series"
+    window: WindowConfig = field(default_factory=WindowConfig)
+    monitor_reference: float | None = None
     rejection: Rejection = NO_REJECTION
     versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether there are sums of frames."""
+        return self.scope != "frame"
+
+    @property
+    def window_text(self) -> str:
+        """What messages call the window."""
+        return self.window.text if self.adds_up else "none"

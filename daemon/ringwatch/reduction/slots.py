@@ -62,12 +62,12 @@ class Filling:
     fates: Fates
     attempts: Sequence[Future[MalformedMessage | None]]
 
-    def finish(self) -> NDArray[np.int64]:
+    def finish(self) -> list[Frame]:
         """Wait for it, and close the gaps that undecodable frames have left.
 
         Returns
         -------
-        The numbers of the frames that were decoded, in the order of their slots.
+        The frames that were decoded, in the order of their slots.
         """
         failures = [attempt.result() for attempt in self.attempts]
         good = [position for position, failure in enumerate(failures) if failure is None]
@@ -75,7 +75,7 @@ class Filling:
             if slot != position:
                 self.slots[slot] = self.slots[position]
         self.fates.malformed.update(failure.reason for failure in failures if failure is not None)
-        return np.array([self.frames[position].frame for position in good], np.int64)
+        return [self.frames[position] for position in good]
 
 
 def gap_dummy(frame: NDArray[np.generic], gaps: NDArray[np.bool_]) -> int | None:

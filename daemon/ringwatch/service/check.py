@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from ringwatch.config import GROWING_METRICS, Config, GeometryConfig, RingsConfig, StopConfig
 from ringwatch.messages import Metric
 from ringwatch.reduction.geometry import GeometrySource
+from ringwatch.reduction.recent import require_room
 from ringwatch.service.images import read_image
 from ringwatch.service.settings import d_spacings_A
 from ringwatch.stop.phrases import goal
@@ -26,6 +27,8 @@ def check(config: Config) -> Iterator[str]:
     Raises
     ------
     NoDevice, KernelBuildError, GeometryError
+    ConfigError
+        The window needs too much memory.
     """
     spacings = d_spacings_A(config.rings)
     device = devices.choose(config.device.platform, config.device.type)
@@ -37,9 +40,11 @@ def check(config: Config) -> Iterator[str]:
         geometry = None
     if geometry is not None:
         yield from _geometry_lines(geometry, config.geometry)
+        require_room(config.accumulate.window, geometry.bins, n_words=2)
         compile_kernels(geometry, device)
         yield "kernels     compiled for 8, 16 and 32-bit pixels"
     yield f"rings       {_rings(config.rings, spacings, geometry)}"
+    yield f"accumulate  {config.accumulate.scope}, window: {config.accumulate.window.text}"
     yield f"stop        {_stop(config.stop)}"
     yield f"stream      {config.stream.endpoint} (not connected: a second receiver would take every second frame)"
 

@@ -20,6 +20,7 @@ from ringwatch.publish.web import WebPublisher
 from ringwatch.publish.zeromq import ZeroMQPublisher
 from ringwatch.reduction.geometry import GeometrySource
 from ringwatch.reduction.pipeline import Reduction, ReductionThread
+from ringwatch.reduction.recent import require_room
 from ringwatch.service.images import read_image
 from ringwatch.service.notify import notify
 from ringwatch.service.settings import reduction_settings
@@ -88,6 +89,8 @@ class Daemon:
         Raises
         ------
         GeometryError, KernelBuildError
+        ConfigError
+            The window needs too much memory.
         """
         try:
             self._reduction.prepare()
@@ -95,6 +98,7 @@ class Daemon:
             log.info("geometry waits for the first series", reason=str(error))
             return
         geometry = self._geometries.base()
+        require_room(self._settings.window, geometry.bins, n_words=2)
         if self._settings.d_spacings_A is not None:  # what cannot be placed is told now, not at the first evaluation
             RadialAxis.of(geometry).position(self._settings.d_spacings_A)
         log.info("ready to reduce", geometry=geometry.source, shape=geometry.shape, bins=geometry.bins)

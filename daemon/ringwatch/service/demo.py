@@ -109,7 +109,7 @@ class Story:
 
     def _tell(self, snapshot: Snapshot) -> None:
         now_s = time.monotonic()
-        if snapshot.accumulated is None or now_s - self._told_s < _LINE_EVERY_S:
+        if snapshot.accumulated is None or snapshot.union is None or now_s - self._told_s < _LINE_EVERY_S:
             return
         self._told_s = now_s
         summed, union = snapshot.accumulated.spottiness, snapshot.union
@@ -128,7 +128,7 @@ class Story:
     def closing_lines(self, path: Path | None) -> list[str]:
         """What was measured, and where the file is."""
         first, last = self._first, self._last
-        if first is None or last is None or last.accumulated is None:
+        if first is None or last is None or last.accumulated is None or last.union is None:
             return ["no frame arrived"]
         plain, weighted = first.spottiness[0], first.spottiness_weighted[0]
         seconds, skipped = self._end_s - self._begin_s, last.fates.skipped

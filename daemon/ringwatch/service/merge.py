@@ -1,6 +1,7 @@
 """Result files in, their union in another one out: sums, images, rows and fates are added."""
 
-from collections import Counter
+import json
+import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import reduce as fold
@@ -12,30 +13,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ringwatch.clock import SystemClock
-from ringwatch.messages import Fates, Profile
+from ringwatch.messages import Profile
 from ringwatch.publish.result_file import StoredResult, read_result, write_result
 from ringwatch.service.offline import RefusedError, Summary
 from ringwatch_gpu.sums import RingSums
 
 
 def merge(paths: Sequence[Path], out: Path) -> Summary:
-    """Union of several results of the same digest.
+    """Union of several results of the same digest: the sums of all their frames reduced together, bit for bit.
 
     Raises
     ------
-    DigestMismatch
-        They were made with different geometries, masks or norms.
     RefusedError
-        One of them is given twice: its frames would count twice.
+        They were made with different geometries, masks, norms or monitors, one of them holds no sums, or one is given
+        twice: its frames would count twice.
     ResultFileError
         A file cannot be read or written.
     """
     parts = [read_result(path) for path in paths]
     _require_different(paths, parts)
-    union = fold(add, map(_stored_sums, parts))
-    first = parts[0]
-    merged = replace(
-        first,
+    _require_same_digest(paths, parts)
+    union = fold(add, (_stored_sums(path, part) for path, part in zip(paths, parts, strict=True)))
+    merged = _merged(paths, parts, union)
+    profile = Profile(
+        merged.origin, merged.time_ns, "mean", "union", "all", union.n_frames, merged.radial, **vars(union.profile)
+    )
+    write_result(out, merged, config=merged.config, profiles=[profile], frames=[part.frames for part in parts])
+    return Summary([out], union.n_frames)
+
+
+def _merged(paths: Sequence[Path], parts: Sequence[StoredResult], union: RingSums) -> StoredResult:
+    exposures = [part.exposure for part in parts if part.exposure is not None]
+    return replace(
+        parts[0],
+        origin=replace(parts[0].origin, unique_id=uuid.uuid4().hex, generation=1, accumulation=""),
         time_ns=SystemClock().time_ns(),
         reason="merged",
         header={"merged": ", ".join(path.name for path in paths)},
@@ -43,29 +54,55 @@ def merge(paths: Sequence[Path], out: Path) -> Summary:
         sums=union.words,
         image_sum=_added([part.image_sum for part in parts]),
         image_lost=_added([part.image_lost for part in parts]),
-        fates=fold(_added_fates, (part.fates for part in parts)),
+        image_lost_exposure=_added([part.image_lost_exposure for part in parts]),
+        exposure=sum(exposures) if exposures else None,
+        fates=fold(add, (part.fates for part in parts)),
         missing=(),
+        window="all",
+        parts=tuple(name for part in parts for name in _names(part)),
     )
-    profile = Profile(
-        merged.origin,
-        merged.time_ns,
-        "mean",
-        "union",
-        "all",
-        union.n_frames,
-        radial=first.radial,
-        **vars(union.profile),
-    )
-    write_result(out, merged, config=first.config, profiles=[profile], frames=[part.frames for part in parts])
-    return Summary(out, union.n_frames)
+
+
+def _names(part: StoredResult) -> tuple[str, ...]:
+    """The accumulations whose frames are in a result."""
+    accumulation, generation = part.origin.key
+    return part.parts or (f"{accumulation} {generation}",)
 
 
 def _require_different(paths: Sequence[Path], parts: Sequence[StoredResult]) -> None:
-    seen: dict[tuple[str, int], Path] = {}
+    seen: dict[str, Path] = {}
     for path, part in zip(paths, parts, strict=True):
-        first = seen.setdefault((part.origin.unique_id, part.origin.generation), path)
-        if first is not path:
-            raise RefusedError(f"{first} and {path} are the same accumulation: its frames would count twice")
+        for name in _names(part):
+            first = seen.setdefault(name, path)
+            if first is not path:
+                raise RefusedError(f"{first} and {path} hold the same accumulation: its frames would count twice")
+
+
+def _require_same_digest(paths: Sequence[Path], parts: Sequence[StoredResult]) -> None:
+    for path, part in zip(paths, parts, strict=True):
+        if part.digest != parts[0].digest:
+            found = ", ".join(_differences(parts[0], part)) or "the mask, or pixels that a file or the header names"
+            raise RefusedError(f"{paths[0]} and {path} cannot be merged: they differ in {found}")
+
+
+def _differences(a: StoredResult, b: StoredResult) -> list[str]:
+    """What is known to be different, with the values where they are short."""
+    pairs = {
+        "radial bins": (a.radial.size, b.radial.size),
+        "radial unit": (a.unit, b.unit),
+        "radial range": tuple(f"{part.edges[0]:.6g} to {part.edges[-1]:.6g}" for part in (a, b)),
+        "monitor reference": (a.monitor_reference, b.monitor_reference),
+        **{f"geometry.{key}": values for key, values in _settings(a, b).items()},
+    }
+    told = [f"{name} ({one} and {other})" for name, (one, other) in pairs.items() if one != other]
+    return told + ["the PONI file"] * (a.poni != b.poni)
+
+
+def _settings(a: StoredResult, b: StoredResult) -> dict[str, tuple[object, object]]:
+    """What their configurations say of the geometry, but for where the PONI file was and what the sums do not know."""
+    one, other = (json.loads(part.config).get("geometry") or {} for part in (a, b))
+    names = sorted({*one, *other} - {"poni", "unit", "bins", "radial_range", "dummy"})
+    return {name: (one.get(name), other.get(name)) for name in names}
 
 
 def _added(images: Sequence[NDArray[Any] | None]) -> NDArray[Any] | None:
@@ -74,14 +111,7 @@ def _added(images: Sequence[NDArray[Any] | None]) -> NDArray[Any] | None:
     return fold(np.add, known) if len(known) == len(images) else None
 
 
-def _added_fates(a: Fates, b: Fates) -> Fates:
-    numbers = ("received", "reduced", "late", "foreign", "duplicate", "skipped", "missing")
-    return Fates(
-        **{name: getattr(a, name) + getattr(b, name) for name in numbers},
-        malformed=Counter(a.malformed) + Counter(b.malformed),
-        excluded=Counter(a.excluded) + Counter(b.excluded),
-    )
-
-
-def _stored_sums(stored: StoredResult) -> RingSums:
+def _stored_sums(path: Path, stored: StoredResult) -> RingSums:
+    if stored.sums is None:
+        raise RefusedError(f"{path} holds single frames (accumulate.scope = frame): there is no union to merge")
     return RingSums(stored.sums, stored.n_frames, stored.digest, stored.norm_quantum)

@@ -5,9 +5,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+
 from ringwatch.clock import SystemClock
-from ringwatch.config import Config, FilesConfig
-from ringwatch.errors import RingwatchError
+from ringwatch.config import Config, FilesConfig, WindowConfig
+from ringwatch.errors import ConfigError, RingwatchError
 from ringwatch.messages import (
     Decision,
     Fates,
@@ -27,6 +29,7 @@ from ringwatch.publish.nexus import Columns
 from ringwatch.publish.result_file import write_result
 from ringwatch.reduction.geometry import GeometrySource
 from ringwatch.reduction.pipeline import Reduction
+from ringwatch.service.i0 import read_i0
 from ringwatch.service.images import read_image
 from ringwatch.service.settings import reduction_settings
 from ringwatch.stream.decompress import decode_into
@@ -51,7 +54,7 @@ class RefusedError(RingwatchError):
 class Summary:
     """What came out: ``snapshot`` and ``decision`` are the last ones, ``frames`` is how many counted."""
 
-    path: Path
+    paths: Sequence[Path]
     frames: int
     snapshot: Snapshot | None = None
     decision: Decision | None = None
@@ -73,7 +76,11 @@ class FrameClock:
 
 
 def reduce_files(
-    files: Sequence[str], config: Config | FilesConfig, out: Path, progress: Progress = lambda done, total: None
+    files: Sequence[str],
+    config: Config | FilesConfig,
+    out: Path,
+    progress: Progress = lambda done, total: None,
+    i0: Sequence[str] = (),
 ) -> Summary:
     """Reduce all frames of all files as one series, and write the result.
 
@@ -82,16 +89,21 @@ def reduce_files(
     files
         What `FramesFile` reads; numbers of the frames go on from file to file.
     out
-        Name of the result file; never overwritten.
+        Name of the result file; never overwritten. Of a window in blocks each has its own: OUT_2.h5 and so on.
+    i0
+        What `read_i0` reads: the monitor of each frame.
 
     Raises
     ------
     ConfigError, GeometryError, RefusedError, NoDevice, ResultFileError
     """
     device = devices.choose(config.device.platform, config.device.type)
-    settings = replace(reduction_settings(config, device), decision_gap_s=0.0)
+    reference = _monitor_reference(config) if i0 else None
+    _require_frames(config.accumulate.window)
+    settings = replace(reduction_settings(config, device), decision_gap_s=0.0, monitor_reference=reference)
     clock = FrameClock()
-    messages, results = _Messages(files, progress), _Results(clock)
+    messages = _Messages(files, progress, i0)
+    results = _Results(clock, out, config.model_dump_json())
     reduction = Reduction(
         messages.get_batch,
         messages.take_full_batch,
@@ -106,19 +118,34 @@ def reduce_files(
     try:
         while not messages.exhausted and not results.refusal:
             reduction.step()
+        reduction.conclude("complete")
     finally:
         reduction.close()
         messages.close()
-    return results.write(out, config.model_dump_json())
+    return results.summary()
+
+
+def _monitor_reference(config: Config | FilesConfig) -> float:
+    if config.accumulate.monitor_reference is None:
+        raise ConfigError(
+            ["accumulate.monitor_reference is missing: the usual counts of the monitor; needed in CONFIG for --i0"]
+        )
+    return config.accumulate.monitor_reference
+
+
+def _require_frames(window: WindowConfig) -> None:
+    if window.seconds is not None:
+        raise ConfigError(["accumulate.window.seconds: recorded frames have no time of arrival, give frames instead"])
 
 
 class _Messages:
     """The frames of several files as the messages of one series."""
 
-    def __init__(self, files: Sequence[str], progress: Progress) -> None:
+    def __init__(self, files: Sequence[str], progress: Progress, i0: Sequence[str]) -> None:
         self._files = [FramesFile(file) for file in files]
         self._names, self._progress = files, progress
         self._total = sum(file.n_frames for file in self._files)
+        self._i0 = read_i0(i0, self._total) if i0 else np.full(self._total, np.nan)
         self._batches = self._all_batches()
         self._held: list[StreamMessage] = []
         self.exhausted = False
@@ -163,7 +190,7 @@ class _Messages:
         for file in self._files:
             for begin in range(0, file.n_frames, BATCH):
                 batch = [*file.frames(begin, min(begin + BATCH, file.n_frames))]
-                yield [replace(frame, frame=number + offset) for offset, frame in enumerate(batch)]
+                yield [replace(frame, frame=n, i0=float(self._i0[n])) for n, frame in enumerate(batch, number)]
                 number += len(batch)
                 self._progress(number, self._total)
         yield [SeriesEnd(SERIES, reason="complete")]
@@ -171,21 +198,24 @@ class _Messages:
 
 @dataclass(slots=True)
 class _Results:
-    """What the reduction published, as far as it goes into the file; sets the clock to the frames reduced."""
+    """What the reduction published, written at the end of each block; sets the clock to the frames reduced."""
 
     clock: FrameClock
+    out: Path
+    config: str
     rows: list[Columns] = field(default_factory=list)
     snapshots: list[Columns] = field(default_factory=list)
     decisions: list[Columns] = field(default_factory=list)
     profiles: dict[str, Profile] = field(default_factory=dict)
     last_snapshot: Snapshot | None = None
     last_decision: Decision | None = None
-    result: SeriesResult | None = None
+    paths: list[Path] = field(default_factory=list)
+    n_frames: int = 0
     refusal: str = ""
     started_ns: int | None = None
 
     def take(self, result: Result) -> None:
-        """Keep one result."""
+        """Keep one result, or write all of a block."""
         match result:
             case FrameRows():
                 self.rows.append(nexus.frame_columns(result))
@@ -199,7 +229,7 @@ class _Results:
             case Profile():
                 self.profiles[nexus.profile_name(result)] = result
             case SeriesResult():
-                self.result = result
+                self._write(result)
             case SeriesEvent(event="abandoned"):
                 self.refusal = result.reason
             case SeriesEvent(event="start"):
@@ -207,14 +237,19 @@ class _Results:
             case _:
                 pass
 
-    def write(self, out: Path, config: str) -> Summary:
-        """Write the file, if there is something to write."""
-        if self.refusal or self.result is None:
-            raise RefusedError(self.refusal or "no frame could be decoded: nothing to write")
+    def summary(self) -> Summary:
+        """What was written, if there was something to write."""
+        if self.refusal or not self.paths:
+            raise RefusedError(self.refusal or "no frame could be reduced: nothing to write")
+        return Summary(self.paths, self.n_frames, self.last_snapshot, self.last_decision)
+
+    def _write(self, result: SeriesResult) -> None:
+        number = len(self.paths) + 1
+        path = self.out if number == 1 else self.out.with_stem(f"{self.out.stem}_{number}")
         write_result(
-            out,
-            self.result,
-            config=config,
+            path,
+            result,
+            config=self.config,
             profiles=self.profiles.values(),
             frames=self.rows,
             snapshots=self.snapshots,
@@ -222,4 +257,8 @@ class _Results:
             rings=nexus.ring_table(self.last_snapshot) if self.last_snapshot else None,
             started_ns=self.started_ns,
         )
-        return Summary(out, self.result.n_frames, self.last_snapshot, self.last_decision)
+        self.paths.append(path)
+        self.n_frames += result.n_frames
+        for kept in (self.rows, self.snapshots, self.decisions):
+            kept.clear()
+        self.profiles.clear()

@@ -9,16 +9,19 @@ def summary_lines(summary: Summary) -> list[str]:
     lines = [f"{summary.frames} frame{'s'[: summary.frames != 1]} reduced"]
     snapshot = summary.snapshot
     if snapshot is not None:
-        lines.append(spottiness_line("union of the frames", snapshot.union))
+        if snapshot.union is not None:
+            lines.append(spottiness_line("union of the frames", snapshot.union))
         if snapshot.accumulated is not None:
             lines.append(spottiness_line("summed image", snapshot.accumulated.spottiness))
             lines.append(spottiness_line("averaged image", snapshot.accumulated.averaged))
         malformed = snapshot.fates.malformed.total()
         if malformed:
             lines.append(f"{malformed} frames could not be decoded: {dict(snapshot.fates.malformed)}")
+        if snapshot.fates.excluded:
+            lines.append(f"{snapshot.fates.excluded.total()} frames were excluded: {dict(snapshot.fates.excluded)}")
     if summary.decision is not None:
         lines.append(summary.decision.sentence)
-    return [*lines, f"result: {summary.path}"]
+    return [*lines, *(f"result: {path}" for path in summary.paths)]
 
 
 def spottiness_line(what: str, numbers: Spottiness) -> str:

@@ -30,6 +30,8 @@ def reduction_settings(config: Config | FilesConfig, device: cl.Device) -> Reduc
         decoder_threads=min(MAX_DECODERS, os.cpu_count() or 1),
         d_spacings_A=d_spacings_A(config.rings),
         stop=config.stop,
+        scope=config.accumulate.scope,
+        window=config.accumulate.window,
         rejection=rejection(config.profiles),
         versions=versions(device),
     )

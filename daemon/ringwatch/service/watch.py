@@ -204,14 +204,14 @@ def _sources(newest: Mapping[str, Message]) -> list[tuple[str, Message]]:
         sources += [("summed image", accumulated), ("averaged image", accumulated["averaged"])]
     if frames is not None and len(frames["frame"]):
         sources.append(("last frame", {measure: float(frames[measure][-1]) for measure in _MEASURES}))
-    if snapshot is not None:
+    if snapshot is not None and snapshot["union"] is not None:
         sources.append(("union (never decides)", snapshot["union"]))
     return sources
 
 
 def _numbers_text(snapshot: Message) -> str:
     parts = [f"{name} {_number(numbers['spottiness'])}" for name, numbers in _sources({"snapshot": snapshot})]
-    return ", ".join(parts)
+    return ", ".join(parts) or "nothing is added up"
 
 
 def _losses(snapshot: Message) -> str:

@@ -1,6 +1,7 @@
 /* Statistics of the summed and of the averaged image, in two passes over the pixels.
  *
- * Built with -D BINS=<radial bins> -D SECTORS=<azimuthal sectors> -D ITEMS=<work-items> -D COPIES=<cakes>.
+ * Built with -D BINS=<radial bins> -D SECTORS=<azimuthal sectors> -D ITEMS=<work-items> -D COPIES=<cakes>, and with
+ * -D MONITORED where frames count for their monitor.
  *
  * A work-item takes one contiguous stretch of pixels, as runs within one sector each, and adds to its own histograms;
  * `sum_items` adds the work-items in order. The order of the additions depends on ITEMS alone, and fused multiply-adds
@@ -10,13 +11,24 @@
  * With S the sum over the N_p frames in which a pixel was valid, N the number of all frames and g its norm: summed image
  * s = S, w = g N_p; averaged image s = S / N_p, w = g. Pass one sums s and w, pass two (s - w m)^2 with m = sum s /
  * sum w (Kieffer et al. (2025), azimuthal). Pixels that lost a frame (N_p < N) are rare, and summed apart: all others
- * have w = g N, whose sum is static.
+ * have w = g N, whose sum is static. With a monitor each frame counts not for 1 but for its exposure f, in units of
+ * 2^-20: N and N_p are then sums of f.
  */
 
 #pragma OPENCL EXTENSION cl_khr_fp64 : enable
 #pragma OPENCL FP_CONTRACT OFF
 
-#define LOST_PLANES 7
+#ifdef MONITORED
+#define EXPOSURE ulong
+#define UNIT 0x1p-20
+#define MISSING_PLANES 3
+#else
+#define EXPOSURE uint
+#define UNIT 1.0
+#define MISSING_PLANES 2
+#endif
+
+#define LOST_PLANES (5 + MISSING_PLANES)
 #define LOW_HALF 0xFFFFFFFFUL
 #define CAKE (SECTORS * BINS)
 
@@ -39,11 +51,13 @@ kernel void first_pass(
     global const uint *first_run,    /* of each work-item, and the end of the last, [ITEMS + 1] */
     global const ushort *bin_table,  /* radial bin of a pixel, BINS = not used, [PIXELS] */
     global const uint *norm_q,       /* norm of a pixel in quanta, [PIXELS] */
-    global const uint *image_low, global const uint *image_high, global const uint *image_lost, /* [PIXELS] */
-    const uint n_frames,             /* frames in the summed image */
+    global const uint *image_low, global const uint *image_high, /* S, [PIXELS] */
+    global const EXPOSURE *image_lost, /* N - N_p, [PIXELS] */
+    const EXPOSURE exposure,         /* N of the summed image */
+    const uint shift,                /* bits that N - N_p loses in the cake */
     global ulong *cakes,             /* sum S and coarse sum of g (N - N_p), [COPIES][2][SECTORS][BINS], zero before */
     global ulong *partial)           /* of pixels that lost frames: sum S, number of pixels lost in all frames, their
-                                        norms, g (N - N_p) as sums of 32-bit halves, S / N_p (double),
+                                        norms, g (N - N_p) as sums of 32-bit digits, S / N_p (double),
                                         (g N)^2 - (g N_p)^2 (double), [ITEMS][LOST_PLANES][BINS] */
 {
     const uint item = get_global_id(0);
@@ -60,19 +74,25 @@ kernel void first_pass(
                 continue;
             const ulong s = ((ulong)image_high[i] << 32) | image_low[i];
             ADD(sums[bin], s);
-            const uint lost = image_lost[i];
+            const EXPOSURE lost = image_lost[i];
             if (lost) {
-                const ulong g = norm_q[i], missing = g * lost, valid = n_frames - lost;
-                const double full = (double)(g * n_frames), weight = (double)(g * valid);
-                ADD(missing_norms[bin], COARSE(g) * lost);
+                const ulong g = norm_q[i], valid = exposure - lost, missing = g * (lost & LOW_HALF);
+                const double full = (double)g * (double)exposure, weight = (double)g * (double)valid;
+                ADD(missing_norms[bin], COARSE(g) * (lost >> shift));
                 global ulong *at = losses + bin;
                 at[0] += s;
                 at[BINS] += valid == 0;
                 at[2 * BINS] += valid == 0 ? g : 0;
                 at[3 * BINS] += missing & LOW_HALF;
+#ifdef MONITORED
+                const ulong missing_high = g * (lost >> 32) + (missing >> 32);
+                at[4 * BINS] += missing_high & LOW_HALF;
+                at[5 * BINS] += missing_high >> 32;
+#else
                 at[4 * BINS] += missing >> 32;
-                add_double(at + 5 * BINS, valid ? (double)s / (double)valid : 0.0);
-                add_double(at + 6 * BINS, full * full - weight * weight);
+#endif
+                add_double(at + (3 + MISSING_PLANES) * BINS, valid ? (double)s / ((double)valid * UNIT) : 0.0);
+                add_double(at + (4 + MISSING_PLANES) * BINS, full * full - weight * weight);
             }
         }
     }
@@ -81,8 +101,8 @@ kernel void first_pass(
 kernel void second_pass(
     global const uint *run_start, global const uchar *run_sector, global const uint *first_run,
     global const ushort *bin_table, global const uint *norm_q,
-    global const uint *image_low, global const uint *image_high, global const uint *image_lost,
-    const uint n_frames,
+    global const uint *image_low, global const uint *image_high, global const EXPOSURE *image_lost,
+    const EXPOSURE exposure,
     global const double2 *mean,      /* m of the summed image per frame (m N), and of the averaged image, [BINS] */
     global const double *per_square, /* 2^60 / (signal of the bin)^2, [BINS] */
     global ulong *cakes,             /* sums of (s - w m)^2 per_square, rounded down, [COPIES][2][SECTORS][BINS], zero
@@ -96,20 +116,20 @@ kernel void second_pass(
     for (uint i = 0; i < BINS; i++)
         sums[i] = (double2)0;
 
-    const double all = n_frames, one_frame = 1.0 / all;
+    const double all = (double)exposure * UNIT, one_frame = 1.0 / all;
     for (uint run = first_run[item]; run < first_run[item + 1]; run++) {
         global ulong *scatter = cake + run_sector[run] * BINS;
         for (uint i = run_start[run]; i < run_start[run + 1]; i++) {
             const uint bin = bin_table[i];
             if (bin >= BINS)
                 continue;
-            const uint lost = image_lost[i];
-            if (lost == n_frames)
+            const EXPOSURE lost = image_lost[i];
+            if (lost == exposure)
                 continue;
             const double s = (double)(((ulong)image_high[i] << 32) | image_low[i]), g = norm_q[i];
             double valid = 1, average = s * one_frame;
             if (lost) {
-                const double n = n_frames - lost;
+                const double n = (double)(exposure - lost) * UNIT;
                 valid = n * one_frame;
                 average = s / n;
             }

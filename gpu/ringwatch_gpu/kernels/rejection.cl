@@ -1,6 +1,7 @@
 /* Outlier-rejecting profiles of the summed image: sigma clipping, mean between quantiles, median and Poisson clipping.
  *
- * Built after bin_sums.cl and bin_quantiles.cl, with -D LANES=<2^n, 8 or more> -D GROUPED=<0|1> -D METHODS=<see the enum>.
+ * Built after bin_sums.cl and bin_quantiles.cl, with -D LANES=<2^n, 8 or more> -D GROUPED=<0|1> -D METHODS=<see the enum>,
+ * and with -D MONITORED where frames count for their monitor (N_p is then a sum of exposures, see image.cl).
  *
  * `sort_pixels` puts the pixels in the order of their bins. (Reading the image in the order of the detector and writing
  * in that of the bins takes a quarter of the time of the opposite.) `reject` takes the bins one after another, a work-item
@@ -11,6 +12,12 @@
  *
  * All sums are made in one order, and quantiles do not depend on any: every device keeps the same pixels.
  */
+
+#ifdef MONITORED
+#define EXPOSURE ulong
+#else
+#define EXPOSURE uint
+#endif
 
 #define ROUNDING 0x1p-40 /* of the mean: smaller standard deviations are nothing but rounding */
 #define FEWEST 3.0 /* pixels for Chauvenet's criterion */
@@ -112,10 +119,10 @@ void write(const Sums sums, const ulong total, global double *out) {
 
 kernel void sort_pixels(
     global const uint *rank,         /* where a pixel goes, UINT_MAX = not used, [pixels] */
-    global const uint *image_low, global const uint *image_high, global const uint *image_lost, /* [pixels] */
+    global const uint *image_low, global const uint *image_high, global const EXPOSURE *image_lost, /* [pixels] */
     const uint pixels,
     global double *sums,             /* in the order of the bins */
-    global uint *lost)               /* likewise; 0 before, unless it was written for the same image already */
+    global EXPOSURE *lost)           /* likewise; 0 before, unless it was written for the same image already */
 {
     const uint stretch = (pixels + get_global_size(0) - 1) / get_global_size(0), first = get_global_id(0) * stretch;
     for (uint i = first; i < min(pixels, first + stretch); i++) {
@@ -129,12 +136,13 @@ kernel void sort_pixels(
 }
 
 kernel void reject(
-    global const double *sums, global const uint *lost, /* of the pixels; each bin begins at a multiple of LANES */
+    global const double *sums,       /* of the pixels; each bin begins at a multiple of LANES */
+    global const EXPOSURE *lost,     /* likewise */
     global const uint *norm_sorted,  /* their norms in quanta, 0 for entries that are no pixel */
     global const uint *bin_start,    /* its first entry, and the end of the last, [bins + 1] */
     global const uint *first_bin,    /* of each work-item or work-group, and the end of the last, [items + 1] */
     const uint bins,
-    const uint n_frames,             /* frames in the summed image */
+    const EXPOSURE exposure,         /* N of the summed image */
     const double weight_unit,        /* weights are multiplied by it, so that those of a bin stay below 2^62 */
     const double thres, const uint max_iter, const double qmin, const double qmax,
     global double *weights, global double *ratios, global uint *keys, global uint *lists, /* scratch, one an entry */
@@ -153,8 +161,8 @@ kernel void reject(
         ulong total = 0;
         uint lowest = UINT_MAX, highest = 0;
         for (uint i = LANE; i < ring.entries; i += STEP) {
-            const ulong norm = norm_sorted[start + i];
-            const double w = (double)(norm * (n_frames - lost[start + i])) * weight_unit;
+            const double norm = norm_sorted[start + i];
+            const double w = norm * (double)(exposure - lost[start + i]) * weight_unit;
             const double x = w > 0 ? ring.s[i] / w : INFINITY;
             const uint key = as_uint((float)x);
             ring.w[i] = w;

@@ -1,0 +1,190 @@
+"""What is added up under one name and may outlive a series: sums, statistics, stop rule, and fates of the frames."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from ringwatch.clock import Clock
+from ringwatch.config import RINGS_FRACTION
+from ringwatch.messages import Fates, Frame, FrameRows, Origin, SeriesResult, SeriesStart, Statistics
+from ringwatch.reduction.accumulator import Accumulator
+from ringwatch.reduction.settings import ReductionSettings
+from ringwatch.reduction.statistics import SpotStatistics
+from ringwatch.stop.evaluation import Conditions, Evaluation
+from ringwatch.stop.rule import StopRule
+from ringwatch_gpu import monitor
+from ringwatch_gpu.batch import BatchIntegrator
+from ringwatch_gpu.geometry import Geometry
+from ringwatch_gpu.validity import Validity
+
+FIRST_GENERATION = 1
+UNNAMED = "unnamed"
+
+
+class Accumulation:
+    """One accumulation: over a series, over a block of one, or over several series of a sample.
+
+    Parameters
+    ----------
+    start
+        The series with which it begins.
+    geometry
+        Of this series, and of all that follow.
+
+    Attributes
+    ----------
+    accumulator
+        Its sums; None before the first frame.
+    rule
+        Decides whether it is good enough; None only observes.
+    is_over
+        Its final results are told; nothing may be added.
+
+    Raises
+    ------
+    GeometryError
+        The rings cannot be placed on this geometry's radial axis.
+    """
+
+    def __init__(self, start: SeriesStart, geometry: Geometry, settings: ReductionSettings, clock: Clock) -> None:
+        stop, reference = settings.stop, settings.monitor_reference
+        self.geometry, self._settings, self._clock = geometry, settings, clock
+        self.accumulator: Accumulator | None = None
+        self.rule = StopRule(stop) if stop else None
+        self.is_over = False
+        fraction = RINGS_FRACTION if stop is None else stop.rings_fraction
+        self._statistics = SpotStatistics.of(geometry, settings.d_spacings_A, fraction)
+        digest = geometry.digest if reference is None else monitor.digest(geometry.digest, reference)
+        self.origin = Origin(start.series, start.unique_id, _sample_of(start), FIRST_GENERATION, digest)
+        self._start, self._begins_s = start, 0.0
+        self._fates, self._fates_before = Fates(), Fates()
+        self._measured_s = self._first_s = self._last_s = 0.0
+
+    @property
+    def n_frames(self) -> int:
+        """Number of frames added up."""
+        return self.accumulator.n_frames if self.accumulator else 0
+
+    # ------------------------------------------------------------------------------------------- series and blocks
+
+    def continues(self, start: SeriesStart, geometry: Geometry) -> bool:
+        """Whether the frames of a new series belong to it."""
+        return _sample_of(start) == self.origin.sample and geometry.digest == self.geometry.digest
+
+    def go_on(self, start: SeriesStart) -> None:
+        """From now on the frames are those of another series."""
+        self._fates += self._start.fates.since(self._fates_before)
+        self._measured_s += self._last_s - self._first_s
+        self._start, self._fates_before, self._first_s, self._last_s = start, Fates(), 0.0, 0.0
+        self.origin = replace(
+            self.origin, series=start.series, unique_id=start.unique_id, accumulation=self.origin.key[0]
+        )
+        if self.accumulator is not None:
+            self.accumulator.origin = self.origin
+
+    def next_block(self) -> "Accumulation":
+        """The accumulation of the frames that follow: the same under the next generation, and empty."""
+        block = Accumulation(self._start, self.geometry, self._settings, self._clock)
+        block.origin = replace(self.origin, generation=self.origin.generation + 1)
+        block._fates_before = self._start.fates.copy()
+        if self.accumulator is not None:
+            block.open(self.accumulator.integrator, self.accumulator.validity)
+        return block
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a block has all of its frames; that a time is over is known with the first frame after it."""
+        window = self._settings.window
+        return window.kind == "every" and self.n_frames == window.frames
+
+    def room(self, frames: Sequence[Frame]) -> int:
+        """How many of these frames, in the order of arrival, still belong to it: all where there are no blocks."""
+        window = self._settings.window
+        if window.kind != "every":
+            return len(frames)
+        if window.frames is not None:
+            return min(window.frames - self.n_frames, len(frames))
+        ends_s = (self._begins_s if self.n_frames else frames[0].received_s) + (window.seconds or 0.0)
+        return next((n for n, frame in enumerate(frames) if frame.received_s >= ends_s), len(frames))
+
+    # ------------------------------------------------------------------------------------------------------ frames
+
+    def open(self, integrator: BatchIntegrator, validity: Validity) -> Accumulator:
+        """Get ready for frames."""
+        window, reference = self._settings.window, self._settings.monitor_reference
+        self.accumulator = Accumulator(
+            self.origin, integrator, validity, self._statistics, self._clock, window, reference
+        )
+        return self.accumulator
+
+    def add(self, accumulator: Accumulator, frames: Sequence[Frame], slot_set: int) -> FrameRows:
+        """Reduce the frames that lie decoded in the first slots of a set."""
+        received_s = np.array([frame.received_s for frame in frames])
+        reference, i0 = self._settings.monitor_reference, [frame.i0 for frame in frames]
+        exposure = None if reference is None else monitor.exposure(i0, reference)
+        if not self.n_frames:
+            self._begins_s = frames[0].received_s
+        self._first_s = self._first_s or frames[0].received_s
+        self._last_s = frames[-1].received_s
+        numbers = np.array([frame.frame for frame in frames], np.int64)
+        return accumulator.add(numbers, slot_set, received_s=received_s, exposure=exposure)
+
+    # ----------------------------------------------------------------------------------------------------- results
+
+    def evaluation(self, accumulator: Accumulator, statistics: Statistics, conditions: Conditions) -> Evaluation:
+        """What the rule decides on."""
+        elapsed_s = self._measured_s + self._last_s - self._first_s if self._first_s else None
+        return Evaluation(
+            origin=self.origin,
+            time_ns=self._clock.time_ns(),
+            n_frames=accumulator.n_frames,
+            elapsed_s=elapsed_s,
+            measurements=accumulator.measurements,
+            statistics=statistics,
+            conditions=conditions,
+        )
+
+    def result(self, reason: str, missing: tuple[tuple[int, int], ...] = ()) -> SeriesResult | None:
+        """The final results; None without a frame, or where they are told already.
+
+        Parameters
+        ----------
+        missing
+            Numbers of the series that never came; told only where it is the only one.
+        """
+        accumulator = self.accumulator
+        if accumulator is None or not accumulator.n_frames or self.is_over:
+            return None
+        self.is_over = True
+        adds_up, reference = self._settings.adds_up, self._settings.monitor_reference
+        integrator = accumulator.integrator
+        has_image = adds_up and accumulator.n_frames > 1
+        total, lost = integrator.read_image() if has_image else (None, None)
+        return SeriesResult(
+            origin=self.origin,
+            time_ns=self._clock.time_ns(),
+            reason=reason,
+            header=self._start.header,
+            n_frames=accumulator.n_frames,
+            radial=self.geometry.radial,
+            edges=self.geometry.edges,
+            unit=self.geometry.unit,
+            exact=True,
+            sums=accumulator.union.words if adds_up else None,
+            norm_quantum=accumulator.union.norm_quantum,
+            image_sum=total,
+            image_lost=lost,
+            fates=self._fates + self._start.fates.since(self._fates_before),
+            missing=() if self.origin.accumulation else missing,
+            poni=self.geometry.poni,
+            versions=self._settings.versions,
+            window="all" if self._settings.window.kind == "last" else self._settings.window_text,
+            monitor_reference=reference,
+            exposure=None if reference is None else accumulator.exposure,
+            image_lost_exposure=integrator.read_lost_exposure() if has_image else None,
+        )
+
+
+def _sample_of(start: SeriesStart) -> str:
+    return start.sample or UNNAMED
