@@ -18,7 +18,7 @@ ZERO = RingSums.none_of(GEOMETRY, REFERENCE)
 Exposures = st.lists(st.integers(1, 2**32 - 1), min_size=len(FRAMES), max_size=len(FRAMES))
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(Exposures, st.permutations(range(len(FRAMES))), st.integers(0, len(FRAMES)))
 def test_any_order_any_two_parts_and_any_part_taken_away(f: list[int], order: list[int], cut: int) -> None:
     rows = PARTS.rows(STATIC, np.array(f, np.uint64))
@@ -31,7 +31,7 @@ def test_any_order_any_two_parts_and_any_part_taken_away(f: list[int], order: li
     )
 
 
-@settings(max_examples=10)
+@settings(max_examples=10, deadline=None)
 @given(Exposures)
 def test_sums_are_those_of_all_pixels_pooled_in_exact_arithmetic(f: list[int]) -> None:
     union = ZERO.plus_rows(PARTS.rows(STATIC, np.array(f, np.uint64)))

@@ -30,7 +30,7 @@ def fed(window: WindowConfig, rows: np.ndarray, cuts: set[int], times_s: np.ndar
     return window_sums
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(Cuts, st.integers(1, 2 * len(FRAMES)), st.booleans())
 def test_the_last_frames(cuts: set[int], n_frames: int, is_weighed: bool) -> None:
     rows, zero = (WEIGHED, RingSums.none_of(GEOMETRY, 1.0)) if is_weighed else (ROWS, RingSums.none_of(GEOMETRY))
@@ -40,7 +40,7 @@ def test_the_last_frames(cuts: set[int], n_frames: int, is_weighed: bool) -> Non
     assert found.n_frames == min(n_frames, len(rows))
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(Cuts, st.lists(st.floats(0, 10), min_size=len(FRAMES), max_size=len(FRAMES)), st.floats(0.01, 20))
 def test_the_last_seconds(cuts: set[int], times: list[float], seconds: float) -> None:
     zero, times_s = RingSums.none_of(GEOMETRY), np.sort(times)
