@@ -17,7 +17,7 @@ help:
 	echo "make test      all tests"
 	echo "make lint      style, types, layers"
 	echo "make bench     speed of this machine"
-	echo "make study     does the rule stop too early or too late? the tables of docs/stopping.md, an hour"
+	echo "make study     does the rule stop too early or too late? the tables of docs/stopping.md, two hours"
 	echo "make mutants   do the tests notice planted faults?"
 	echo "make clean     remove .venv and all that was made here"
 	echo "The first of them installs what it needs into .venv. Another Python: make PYTHON=python3.12 test"
