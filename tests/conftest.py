@@ -1,5 +1,6 @@
 """What all tests share: the recorded data, a clock that tests move, and two watchdogs (errors logged, threads left)."""
 
+import gc
 import logging
 import threading
 from collections.abc import Iterator
@@ -13,6 +14,11 @@ from ringwatch_gpu import devices, loader
 loader.platforms()  # before a test imports pyFAI: the first to ask decides which OpenCL runtimes the process has
 
 ROOT = Path(__file__).parent.parent
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector the modules and tests, which stay: pyFAI calls it for each geometry, 0.1 s a time."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ from .image import ImageBuffers, ImageEvaluation, evaluation_bytes, image_progra
 from .lanes import LaneKernels, lanes_bytes, lanes_program
 from .lost_exposure import LostExposureKernel
 from .memory import Slots, check_memory
+from .programs import context_of
 from .reference import ImageSums
 from .rejection import NO_REJECTION, Method, Rejection, RejectionKernels, rejection_bytes, rejection_program
 from .sectors import SectorKernel, sectors_program
@@ -38,13 +39,13 @@ def default_form(device: cl.Device) -> Form:
 
 
 def compile_kernels(geometry: Geometry, device: cl.Device, rejection: Rejection = NO_REJECTION) -> None:
-    """Compile the kernels for the unsigned pixel types; later builds find them in pyopencl's cache on disk.
+    """Compile the kernels for the unsigned pixel types, so that no later build waits for the compiler.
 
     Raises
     ------
     KernelBuildError
     """
-    context = cl.Context([device])
+    context = context_of(device)
     is_gpu = default_form(device) == "groups"
     program = groups_program if is_gpu else lanes_program
     for dtype in ("u1", "u2", "u4"):
@@ -103,7 +104,7 @@ class BatchIntegrator:
         pixels_bytes = (_BYTES_A_PIXEL + 8 * monitored) * geometry.pixels
         needed = SLOT_SETS * batch_bytes + pixels_bytes + sum(evaluation + histograms + rejecting)
         check_memory(device, needed, max(batch_bytes, *evaluation, *histograms, *rejecting))
-        self.context = cl.Context([device])
+        self.context = context_of(device)
         self._queue = cl.CommandQueue(self.context)
         self._slots = [Slots(self._queue, BATCH, geometry.pixels, dtype) for _ in range(SLOT_SETS)]
         self._image = ImageBuffers(self._queue, geometry.pixels, monitored=monitored)
