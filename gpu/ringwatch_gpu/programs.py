@@ -1,6 +1,6 @@
 """From kernel files and their constants to kernels that are ready to call; the build log is in the error.
 
-A process has one context for each device and keeps what it has compiled: another series of the same shape starts at once.
+A process has one context for each device and keeps what it compiled: another series of the same shape starts at once.
 """
 
 import functools

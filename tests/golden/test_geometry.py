@@ -21,11 +21,6 @@ class Case(NamedTuple):
     mask: NDArray[np.bool_]
 
 
-@pytest.fixture(scope="session")
-def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("geometry")
-
-
 @pytest.fixture(scope="module", params=DETECTORS)
 def case(request: pytest.FixtureRequest, shared_data: Path, cache_dir: Path) -> Case:
     with h5py.File(shared_data / f"{request.param}.h5") as file:

@@ -12,7 +12,7 @@ import pytest
 
 from ringwatch.stream.decompress import decode_into
 from ringwatch.stream.frames_file import FramesFile
-from ringwatch_gpu import exact, reference
+from ringwatch_gpu import devices, exact, reference
 from ringwatch_gpu.batch import BatchIntegrator, Form
 from ringwatch_gpu.exact import Words
 from ringwatch_gpu.geometry import Geometry
@@ -24,11 +24,13 @@ from ringwatch_gpu.verification import Verification
 
 FILES = ("ge41rt_ceo2", "id11_dac", "pil1m_ceo2", "pil1m_fe3o4_map", "pil2m_ceo2_chess")
 TWO_PASS = 1e-7
+FRAMES = 20
+"""Of the 40 of the diamond anvil cell: two batches and a half."""
 
 
 @dataclass(frozen=True)
 class Recording:
-    """Frames (n, rows, columns) of one file, with the geometry of its PONI and its mask."""
+    """The first frames (n, rows, columns) of a file, with the geometry of its PONI and its mask."""
 
     frames: np.ndarray
     geometry: Geometry
@@ -39,17 +41,15 @@ Load = Callable[[str], Recording]
 
 
 @pytest.fixture(scope="session")
-def recording(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Load:
-    cache_dir = tmp_path_factory.mktemp("geometry")
-
+def recording(shared_data: Path, cache_dir: Path) -> Load:
     @cache
     def load(name: str) -> Recording:
         with FramesFile(shared_data / f"{name}.h5") as file:
             geometry = Geometry.from_poni(shared_data / f"{name}.poni", file.shape, cache_dir=cache_dir)
             assert file.pixel_mask is not None
-            frames = np.empty((file.n_frames, *file.shape), file.dtype)
-            for frame in file.frames():
-                decode_into(frame, frames[frame.frame])
+            frames = np.empty((min(file.n_frames, FRAMES), *file.shape), file.dtype)
+            for pixels, frame in zip(frames, file.frames(), strict=False):
+                decode_into(frame, pixels)
             return Recording(frames, geometry.masked(file.pixel_mask), Validity.of(file.dtype))
 
     return load
@@ -85,23 +85,19 @@ def two_pass(recording: Recording) -> RingProfile:
     geometry, bins = recording.geometry, recording.geometry.bins
     flat = recording.frames.reshape(len(recording.frames), -1)
     g_all = geometry.norm_q * geometry.norm_quantum
-    valid = [~(recording.validity.invalid(frame) | geometry.mask.ravel()) for frame in flat]
 
-    def total(of: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
+    def total(of: Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, ...]]) -> list[np.ndarray]:
+        valid = (~(recording.validity.invalid(frame) | geometry.mask.ravel()) for frame in flat)
         parts = (
             (geometry.bin_table[ok], frame[ok].astype(float), g_all[ok]) for frame, ok in zip(flat, valid, strict=True)
         )
-        return sum((np.bincount(b, of(b, s, g), bins) for b, s, g in parts), np.zeros(bins))
+        frames = ([np.bincount(b, column, bins) for column in of(b, s, g)] for b, s, g in parts)
+        return [sum(columns, np.zeros(bins)) for columns in zip(*frames, strict=True)]
 
-    signal, norm = total(lambda b, s, g: s), total(lambda b, s, g: g)
+    signal, norm, norm_sq, count = total(lambda b, s, g: (s, g, g * g, np.ones_like(s)))
     mean = signal / np.where(norm > 0, norm, 1)
-    return RingProfile.of(
-        signal,
-        total(lambda b, s, g: (s - g * mean[b]) ** 2),
-        norm,
-        total(lambda b, s, g: g * g),
-        total(lambda b, s, g: np.ones_like(s)),
-    )
+    (variance,) = total(lambda b, s, g: ((s - g * mean[b]) ** 2,))
+    return RingProfile.of(signal, variance, norm, norm_sq, count)
 
 
 def assert_same_profile(found: RingProfile, expected: RingProfile, azimuth: np.ndarray) -> None:
@@ -113,9 +109,11 @@ def assert_same_profile(found: RingProfile, expected: RingProfile, azimuth: np.n
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_pyfai_and_two_pass_float64_agree(device: cl.Device, recording: Load, name: str) -> None:
+def test_pyfai_and_two_pass_float64_agree(recording: Load, name: str) -> None:
+    """On one device: all give the same bits, see below."""
     data = recording(name)
-    comparison = Verification(data.geometry, data.frames.dtype, device).compare(data.frames[:2], data.validity)
+    verification = Verification(data.geometry, data.frames.dtype, devices.choose())
+    comparison = verification.compare(data.frames[:2], data.validity)
     assert all(item.agrees for item in comparison), comparison
 
 
@@ -131,17 +129,14 @@ def maps(shape: tuple[int, int]) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("names", [*([name] for name in FACTORS), list(FACTORS)], ids="-".join)
-def test_pyfai_agrees_on_every_factor_of_the_normalization(
-    device: cl.Device, recording: Load, tmp_path_factory: pytest.TempPathFactory, names: list[str]
-) -> None:
+def test_pyfai_agrees_on_every_factor_of_the_normalization(recording: Load, cache_dir: Path, names: list[str]) -> None:
     data = recording("pil1m_fe3o4_map")
     chosen: dict[str, Any] = NO_FACTORS | {name: FACTORS[name] for name in names}
     choice = {name: chosen.pop(name) for name in ("solid_angle", "polarization")}
     factors = {name: of for name, of in maps(data.geometry.shape).items() if chosen[name]}
-    cache_dir = tmp_path_factory.getbasetemp() / "factors"
     plain = Geometry.from_poni(data.geometry.poni, data.geometry.shape, cache_dir=cache_dir, **choice)
     corrected = plain.masked(data.geometry.mask).corrected(**factors)
-    verification = Verification(corrected, data.frames.dtype, device, **choice)
+    verification = Verification(corrected, data.frames.dtype, devices.choose(), **choice)
     comparison = verification.compare(data.frames[:2], data.validity)
     assert all(item.agrees for item in comparison), comparison
 
@@ -163,7 +158,7 @@ def test_any_order_any_batches_and_merged_halves_give_the_same_bits(
     data = recording("id11_dac")
     batch, order = batch_for(data, device), np.random.default_rng(3).permutation(len(data.frames))
     shuffled = union(data, batch, order, batch_size=3)
-    halves = union(data, batch, order[:17], 5) + union(data, batch, order[17:], 1)
+    halves = union(data, batch, order[:13], 5) + union(data, batch, order[13:], 1)
     assert np.array_equal(shuffled.words, pooled("id11_dac"))
     assert np.array_equal(halves.words, pooled("id11_dac"))
 
@@ -180,7 +175,7 @@ def test_summed_image_holds_the_signal_and_norm_of_the_union(device: cl.Device, 
 def test_each_frame_equals_numpy_and_two_pass_float64(device: cl.Device, recording: Load) -> None:
     data = recording("id11_dac")
     geometry, batch = data.geometry, batch_for(data, device)
-    for first in range(0, len(data.frames), BATCH):
+    for first in range(0, 2 * BATCH, BATCH):
         batch.slots[:] = data.frames[first : first + BATCH]
         sums = batch.integrate(BATCH, data.validity)
         profiles = ring_profiles(sums.rows(batch.static), geometry.norm_quantum)
@@ -226,9 +221,9 @@ def pooled_profile(recording: Load) -> RingProfile:
 
 @pytest.fixture(scope="session")
 def two_per_cent_lost(recording: Load) -> tuple[Recording, Words, RingProfile]:
-    """Another random set of pixels invalid in each frame, with what numpy makes of it."""
+    """A batch and two frames, another random set of pixels invalid in each, with what numpy makes of it."""
     data, rng = recording("id11_dac"), np.random.default_rng(7)
-    frames = data.frames.copy()
+    frames = data.frames[: BATCH + 2].copy()
     for frame in frames:
         frame.ravel()[rng.integers(0, frame.size, frame.size // 50)] = np.iinfo(frame.dtype).max
     lossy = replace(data, frames=frames)

@@ -28,11 +28,12 @@ FALLING_TARGET = 0.05
 class Cell:
     """The recorded frames and a device to reduce them on."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, cache_dir: Path) -> None:
         with h5py.File(folder / "id11_dac.h5") as file:
             self.frames = file["entry/data/data"][...]
             mask = file["entry/data/mask"][...].astype(bool)
-        geometry = Geometry.from_poni(folder / "id11_dac.poni", self.frames.shape[1:], mask=mask)
+        poni, shape = folder / "id11_dac.poni", self.frames.shape[1:]
+        geometry = Geometry.from_poni(poni, shape, cache_dir=cache_dir).masked(mask)
         self.integrator = BatchIntegrator(geometry, self.frames.dtype, devices.choose())
 
     def measure(self, order: Sequence[int]) -> tuple[Accumulator, Statistics, list[float], list[Decision]]:
@@ -56,8 +57,8 @@ class Cell:
 
 
 @pytest.fixture(scope="module")
-def cell(shared_data: Path) -> Cell:
-    return Cell(shared_data)
+def cell(shared_data: Path, cache_dir: Path) -> Cell:
+    return Cell(shared_data, cache_dir)
 
 
 def test_a_turning_cell_moves(cell: Cell) -> None:

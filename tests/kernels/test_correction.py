@@ -20,7 +20,7 @@ from ringwatch_gpu.validity import Validity
 
 from . import synthetic
 
-SHAPE, BINS = (41, 53), 12
+SHAPE, BINS = (37, 53), 11
 GEOMETRY = synthetic.geometry(SHAPE, BINS)
 RNG = np.random.default_rng(5)
 FLAT = RNG.uniform(0.8, 1.2, SHAPE).astype(np.float32)
@@ -128,7 +128,7 @@ def test_factors_are_copied_and_cannot_be_changed() -> None:
 
 
 WRONG: list[tuple[np.ndarray, str]] = [
-    (np.ones((53, 41)), r"the flat field has shape \(53, 41\), the frames have \(41, 53\)"),
+    (np.ones((53, 37)), r"the flat field has shape \(53, 37\), the frames have \(37, 53\)"),
     (np.ones(SHAPE, np.complex64), "the flat field holds complex64: real numbers are needed"),
     (np.zeros(SHAPE), "the flat field leaves no pixel"),
     (np.full(SHAPE, np.nan), "the flat field leaves no pixel"),

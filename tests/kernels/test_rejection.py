@@ -19,8 +19,9 @@ from ringwatch_gpu.validity import Validity
 
 from . import synthetic
 
-SHAPES_AND_BINS = [((1, 1), 1), ((3, 5), 40), ((2, 700), 3), ((61, 47), 13), ((97, 131), 300)]
+SHAPES_AND_BINS = [((1, 1), 1), ((3, 5), 40), ((2, 900), 1), ((37, 53), 11), ((97, 131), 300)]
 U4 = np.dtype("u4")
+SHAPE, BINS = (37, 53), 11
 ONE_FRAME = 2.0**30
 """Weight of a pixel of norm 1 that was valid in one frame."""
 
@@ -93,9 +94,9 @@ def test_bands_are_those_of_the_specification(device: cl.Device, form: Form, qua
 
 
 def test_counts_beyond_32_bits_are_those_of_the_specification(device: cl.Device, form: Form) -> None:
-    frames = spotty((31, 29), 3e6, 16)
+    frames = spotty(SHAPE, 3e6, 16)
     for rejection in rejections(device, form):
-        integrator = summed(synthetic.geometry((31, 29), 9), device, form, rejection, frames)
+        integrator = summed(synthetic.geometry(SHAPE, BINS), device, form, rejection, frames)
         assert integrator.read_image()[0].max() > 2**33
         assert_specified(integrator, rejection, 16)
 
@@ -103,14 +104,14 @@ def test_counts_beyond_32_bits_are_those_of_the_specification(device: cl.Device,
 def test_chauvenets_limit_is_that_of_the_specification(device: cl.Device, form: Form) -> None:
     """It is above one standard deviation in every bin."""
     rejection = Rejection(SigmaClip(1.0, 3), None, median_clip=False)
-    integrator = summed(synthetic.geometry((61, 47), 13), device, form, rejection, spotty((61, 47), 30))
+    integrator = summed(synthetic.geometry(SHAPE, BINS), device, form, rejection, spotty(SHAPE, 30))
     assert_specified(integrator, rejection, 10)
 
 
 def test_what_the_last_image_lost_is_forgotten(device: cl.Device, form: Form) -> None:
-    frames = spotty((61, 47), 30, 8)
+    frames = spotty(SHAPE, 30, 8)
     for rejection in rejections(device, form):
-        integrator = summed(synthetic.geometry((61, 47), 13), device, form, rejection, frames)
+        integrator = summed(synthetic.geometry(SHAPE, BINS), device, form, rejection, frames)
         assert_specified(integrator, rejection, 8)
         integrator.clear()
         integrator.slots[:] = np.where(frames == np.iinfo(U4).max, 30, frames)
@@ -119,7 +120,7 @@ def test_what_the_last_image_lost_is_forgotten(device: cl.Device, form: Form) ->
 
 
 def test_a_change_of_mask_changes_the_profiles(device: cl.Device, form: Form) -> None:
-    base, frames = synthetic.geometry((61, 47), 13), spotty((61, 47), 30, 8)
+    base, frames = synthetic.geometry(SHAPE, BINS), spotty(SHAPE, 30, 8)
     for rejection in rejections(device, form):
         integrator = summed(base, device, form, rejection, frames)
         mask = np.random.default_rng(5).random(base.shape) < 0.3
@@ -137,14 +138,14 @@ def test_without_rejection_there_is_nothing(device: cl.Device) -> None:
 
 def test_equal_pixels_are_all_kept_though_some_were_lost(device: cl.Device, form: Form) -> None:
     """Their ratios differ by rounding only, and rounding is no outlier."""
-    frames = np.full((10, 40, 40), 7, np.uint32)
+    frames = np.full((10, *SHAPE), 7, np.uint32)
     frames[np.random.default_rng(3).random(frames.shape) < 0.1] = np.iinfo(U4).max
-    geometry = synthetic.geometry((40, 40), 8)
+    geometry = synthetic.geometry(SHAPE, BINS)
     for rejection in rejections(device, form):
         found = assert_specified(summed(geometry, device, form, rejection, frames), rejection, 10)
-        used = geometry.bin_table[geometry.bin_table < 8]
+        used = geometry.bin_table[geometry.bin_table < BINS]
         for method in set(found) & {"sigma_clip", "median_clip"}:
-            assert np.array_equal(found[method].count, np.bincount(used, minlength=8)), method
+            assert np.array_equal(found[method].count, np.bincount(used, minlength=BINS)), method
 
 
 # ------------------------------------------------------------------------------------ the specification itself
