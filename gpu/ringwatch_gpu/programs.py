@@ -44,4 +44,5 @@ def build(context: cl.Context, stem: str, constants: Mapping[str, int | str], be
 def _compile(context: cl.Context, source: str, options: tuple[str, ...]) -> cl.Program:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", cl.CompilerWarning)  # Intel's compiler comments on every success
-        return cl.Program(context, source).build(options=list(options))
+        program: cl.Program = cl.Program(context, source).build(options=list(options))
+    return program
