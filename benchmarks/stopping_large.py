@@ -7,7 +7,7 @@ from stopping import CELLS, MOTIONS, Cell
 
 from ringwatch.clock import SystemClock
 from ringwatch.config import StopConfig
-from ringwatch.messages import Decision, Origin
+from ringwatch.messages import Decision, Origin, Statistics
 from ringwatch.reduction.accumulator import Accumulator
 from ringwatch.reduction.statistics import SpotStatistics
 from ringwatch.stop.evaluation import Evaluation
@@ -21,6 +21,7 @@ from ringwatch_gpu.tables import BATCH
 from ringwatch_gpu.validity import Validity
 
 CRYSTALLITES = {"many": 2e4, "few": 300.0}
+WIDTH_PX, HALF = 4, 0.5
 NEEDED = 96
 """N*; 4M frames take their time to simulate."""
 
@@ -40,36 +41,63 @@ def powder_of(cell: Cell) -> Powder:
     )
 
 
-def true_uncertainty(cell: Cell, n_frames: int) -> float:
-    """Median over the rings of the relative standard deviation, grains alone."""
-    powder = powder_of(cell)
-    spots = rings(powder, float(pixels(powder).radius_px.max())).spots
-    shared = cell.sample(1).shared(n_frames)
-    return float(np.sqrt(np.median(powder.second_moment / spots) * shared))
+def true_uncertainty(cell: Cell, n_frames: int, photons: float) -> float:
+    """Median over the rings of the relative standard deviation; ``photons``: photon noise of one frame, as variance."""
+    powder, shared = powder_of(cell), cell.sample(1).shared(n_frames)
+    return float(np.sqrt(np.median(powder.second_moment / seen_spots(powder)) * shared + photons / n_frames))
+
+
+def seen_spots(powder: Powder) -> np.ndarray:
+    """Expected spots of one frame on each ring of which at least half is seen: detectors have edges and gaps."""
+    radius_px = pixels(powder).radius_px
+    known, seen = rings(powder, float(radius_px.max())), np.sort(radius_px[~pixel_mask(powder)])
+    inside = np.searchsorted(seen, known.radius_px + WIDTH_PX / 2) - np.searchsorted(
+        seen, known.radius_px - WIDTH_PX / 2
+    )
+    share = inside / (2 * np.pi * known.radius_px * WIDTH_PX)
+    return np.asarray(known.spots * share)[share > HALF]
+
+
+class Series:
+    """One series of a cell, frame by frame through the real reduction."""
+
+    def __init__(self, cell: Cell, integrator: BatchIntegrator, seed: int) -> None:
+        powder = powder_of(cell)
+        self.origin = Origin(1, cell.name, "silicon", 1, "")
+        self._simulator, validity = Simulator(powder, seed), Validity.of(powder.dtype, [powder.dummy])
+        statistics = SpotStatistics.of(integrator.geometry)
+        self._integrator = integrator
+        self.accumulator = Accumulator(self.origin, integrator, validity, statistics, SystemClock())
+
+    def advance(self, n_frames: int) -> Statistics:
+        """Go on to so many frames; the statistics there."""
+        while (done := self.accumulator.n_frames) < n_frames:
+            number = min(BATCH, n_frames - done)
+            for slot in self._integrator.slots[:number]:
+                slot[...] = self._simulator.frame()
+            self.accumulator.add(np.arange(done, done + number))
+            self.accumulator.sample()
+        return self.accumulator.evaluate()
+
+
+def photon_variance(cell: Cell, integrator: BatchIntegrator) -> float:
+    """Relative variance of a typical ring in one frame that is photon noise: the counts tell it."""
+    series = Series(cell, integrator, seed=2)
+    series.advance(4 * BATCH)
+    return 4 * BATCH * series.accumulator.measurements["ring_uncertainty"].photons
 
 
 def run(cell: Cell, integrator: BatchIntegrator) -> tuple[Decision, float]:
-    """Frames until the rule stops or four times the frames needed have come: last decision, target."""
-    moving = cell if cell.moves else replace(cell, motion="independent")
-    target = true_uncertainty(moving, NEEDED)
-    rule = StopRule(StopConfig(metric="ring_uncertainty", target=target))
-    powder, geometry = powder_of(cell), integrator.geometry
-    simulator, validity = Simulator(powder, 1), Validity.of(powder.dtype, [powder.dummy])
-    origin = Origin(1, cell.name, "silicon", 1, "")
-    accumulator = Accumulator(origin, integrator, validity, SpotStatistics.of(geometry), SystemClock())
+    """Frames until the rule stops or four times the frames needed have come: last decision, true value over target."""
+    moving, photons = cell if cell.moves else replace(cell, motion="independent"), photon_variance(cell, integrator)
+    target = true_uncertainty(moving, NEEDED, photons)
+    rule, series = StopRule(StopConfig(metric="ring_uncertainty", target=target)), Series(cell, integrator, seed=1)
     while True:
-        number = min(BATCH, rule.next_frames - accumulator.n_frames)
-        for slot in integrator.slots[:number]:
-            slot[...] = simulator.frame()
-        accumulator.add(np.arange(accumulator.n_frames, accumulator.n_frames + number))
-        accumulator.sample()
-        if accumulator.n_frames < rule.next_frames:
-            continue
-        statistics = accumulator.evaluate()
-        n, measured = accumulator.n_frames, accumulator.measurements
-        decision = rule.decide(Evaluation(origin, 0, n, None, measured, statistics))
+        n = rule.next_frames
+        statistics = series.advance(n)
+        decision = rule.decide(Evaluation(series.origin, 0, n, None, series.accumulator.measurements, statistics))
         if decision.action == "stop" or rule.next_frames > 4 * NEEDED:
-            return decision, target
+            return decision, true_uncertainty(cell, n, photons) / target
 
 
 def main() -> None:
@@ -79,8 +107,7 @@ def main() -> None:
     integrator = BatchIntegrator(geometry, powder.dtype, devices.choose())
     print("| sample | N* | frames | true value there / target | decision |\n|---|---|---|---|---|")
     for cell in CELLS:
-        decision, target = run(cell, integrator)
-        ratio = true_uncertainty(cell, decision.n_frames) / target
+        decision, ratio = run(cell, integrator)
         needed = str(NEEDED) if cell.moves else "never"
         print(f"| {cell.name} | {needed} | {decision.n_frames} | {ratio:.2f} | {decision.sentence} |", flush=True)
 

@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 import pyopencl as cl
 import structlog
+from threadpoolctl import threadpool_limits
 
 from ringwatch.clock import Clock
 from ringwatch.errors import ConfigError, UnsupportedEncoding
@@ -71,6 +72,7 @@ class Reduction:
         settings: ReductionSettings,
         clock: Clock,
     ) -> None:
+        threadpool_limits(1, "blas")  # the statistics' matrices are small: other threads only spin, at twice the cost
         self._get_batch, self._take_full_batch, self._backlog = get_batch, take_full_batch, backlog
         self._geometries = geometries
         self._device, self._publish, self._settings, self._clock = device, publish, settings, clock
