@@ -141,7 +141,7 @@ class Verification:
 
     def _ours(self, frame: NDArray[np.integer], validity: Validity) -> RingSums:
         self._batch.slots[0] = frame
-        sums = RingSums.zero(self._geometry.bins, self._geometry.digest, self._geometry.norm_quantum)
+        sums = RingSums.zero_of(self._geometry)
         return sums.plus_rows(self._batch.integrate(1, validity).rows(self._batch.static))
 
     def _theirs(
