@@ -187,7 +187,7 @@ class BatchIntegrator:
         return self._sectors.sums(self._slots[which].buffer, slot, validity)
 
     def evaluate_image(self, n_frames: int) -> ImageSums:
-        """Statistics of the summed image, which holds ``n_frames`` frames; of whole pixels, each in the bin of its centre.
+        """Statistics of the summed image, which holds ``n_frames`` frames; whole pixels in the bins of their centres.
 
         Raises
         ------
@@ -199,7 +199,7 @@ class BatchIntegrator:
         return self._evaluation.run(n_frames)
 
     def split_profiles(self, n_frames: int) -> tuple[RingProfile, RingProfile] | None:
-        """Profiles of the summed image, which holds ``n_frames`` > 0 frames, and of the averaged image, of split pixels.
+        """Profiles of the summed image, which holds ``n_frames`` > 0 frames, and of the averaged one, of split pixels.
 
         None where pixels are not split: `evaluate_image`, which takes whole pixels always, has them.
         """

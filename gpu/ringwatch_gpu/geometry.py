@@ -293,9 +293,7 @@ class Geometry:
 
     def _with(self, tables: PixelTables) -> "Geometry":
         """The same origin and factors with other tables."""
-        return replace(
-            self, **vars(tables), azimuth_fraction=_azimuth_fraction(tables), digest=table_digest(tables)
-        )
+        return replace(self, **vars(tables), azimuth_fraction=_azimuth_fraction(tables), digest=table_digest(tables))
 
 
 def _cached_tables(recipe: Recipe, source: str, folder: Path) -> PixelTables:

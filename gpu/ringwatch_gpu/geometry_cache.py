@@ -85,7 +85,7 @@ def _write(path: Path, tables: PixelTables) -> None:
     with NamedTemporaryFile(dir=path.parent, prefix="geometry-", suffix=".tmp", delete=False) as file:
         temporary = Path(file.name)
         try:
-            np.savez(file, scalars=_scalars(tables), **_arrays(tables))
+            np.savez(file, allow_pickle=False, scalars=_scalars(tables), **_arrays(tables))
         except OSError:
             temporary.unlink()
             raise

@@ -142,8 +142,8 @@ def is_self_contained(integrator: Any) -> bool:
 def build_tables(recipe: Recipe, integrator: Any, source: str) -> PixelTables:
     """Tables of a detector; its own mask is applied. Takes seconds at 4 million pixels.
 
-    Bins, and shares of split pixels in them, are those of pyFAI for ``radial_range=(edges[0], edges[-1])``. pyFAI widens
-    that range at its upper end by 2^-23 to take in the largest value: the inner edges are the widened ones.
+    Bins, and shares of split pixels in them, are those of pyFAI for ``radial_range=(edges[0], edges[-1])``. pyFAI
+    widens that range at its upper end by 2^-23 to take in the largest value: the inner edges are the widened ones.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The specification of kernels/split_lanes.cl and kernels/split_groups.cl: sums of split pixels, in plain numpy float64."""
+"""The specification of kernels/split_lanes.cl and split_groups.cl: sums of split pixels, in plain numpy float64."""
 
 from typing import NamedTuple
 
@@ -42,12 +42,11 @@ def _integrate_one(
 ) -> tuple[Floats, NDArray[np.uint64], NDArray[np.uint64], exact.Words]:
     entries, norm = split
     bad = validity.invalid(frame)[entries.pixel]
-    lost = Entries(*(column[bad] for column in entries))
-    bin_ = entries.bin[~bad]
-    signal = entries.share[~bad] * frame[entries.pixel[~bad]].astype(np.float64)
+    lost, valid = entries.where(bad), entries.where(~bad)
+    signal: Floats = valid.share.astype(np.float64) * frame[valid.pixel]
     gone = norm[bad].astype(np.uint64)
     return (
-        np.stack([float_bincount(bin_, x, bins) for x in (signal, signal * signal, signal * norm[~bad])]),
+        np.stack([float_bincount(valid.bin, x, bins) for x in (signal, signal**2, signal * norm[~bad])]),
         exact.bincount(lost.bin, share_quanta(lost), bins)[:, 1],
         exact.bincount(lost.bin, gone, bins)[:, 1],
         exact.bincount(lost.bin, gone * gone, bins),
@@ -64,10 +63,12 @@ def image_profiles(
     entries, norm = _SplitFrame.of(geometry)
     valid = (n_frames - image_lost.astype(np.int64))[entries.pixel]
     kept = valid > 0
-    bin_, share, g, valid = entries.bin[kept], entries.share[kept], norm[kept] * geometry.norm_quantum, valid[kept]
-    summed = share * image_sum[entries.pixel[kept]].astype(np.float64)
+    entries, valid = entries.where(kept), valid[kept]
+    g: Floats = norm[kept] * np.float64(geometry.norm_quantum)
+    share = entries.share.astype(np.float64)
+    summed: Floats = share * image_sum[entries.pixel]
     pairs = ((summed, g * valid), (summed / valid, g))
-    first, second = (_two_pass(bin_, s, w, share.astype(np.float64), geometry.bins) for s, w in pairs)
+    first, second = (_two_pass(entries.bin, s, w, share, geometry.bins) for s, w in pairs)
     return first, second
 
 

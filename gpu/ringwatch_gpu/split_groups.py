@@ -72,8 +72,9 @@ class SplitGroupKernels:
         self._integrate.set_arg(8, self._partial)
         self._image.set_arg(8, self._partial)
         for kernel in (self._add, self._add_image):
-            for position, argument in enumerate((self._partial, self._tables[5], np.uint32(self._segments))):
-                kernel.set_arg(position, argument)
+            kernel.set_arg(0, self._partial)
+            kernel.set_arg(1, self._tables[5])
+            kernel.set_arg(2, np.uint32(self._segments))
 
     def integrate(self, frames: cl.Buffer, n_frames: int, validity: Validity) -> SplitFrameSums:
         """Sums of a buffer's first frames."""
@@ -107,5 +108,5 @@ def sorted_entries(splitting: Splitting, geometry: Geometry) -> tuple[Entries, N
     """Entries of the used pixels in the order of their bins, and where each bin begins, shape (bins + 1,)."""
     entries = splitting.entries(np.flatnonzero(geometry.bin_table < geometry.bins))
     order = np.argsort(entries.bin.astype(np.uint16), kind="stable")
-    entries = Entries(*(column[order] for column in entries))
+    entries = Entries(entries.pixel[order], entries.bin[order], entries.share[order])
     return entries, np.searchsorted(entries.bin, np.arange(geometry.bins + 1)).astype(np.uint32)

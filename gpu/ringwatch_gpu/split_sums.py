@@ -1,4 +1,4 @@
-"""The sums of a batch whose pixels are split: from the float64 of the device to the integers of `RingSums`, and statics."""
+"""Sums of a batch of split pixels, from the float64 of the device to the integers of `RingSums`; and static sums."""
 
 from dataclasses import dataclass
 
@@ -44,12 +44,14 @@ class SplitFrameSums:
     @property
     def total_signal(self) -> NDArray[np.uint64]:
         """Valid counts of each frame, shape (frames,)."""
-        return np.rint(self.sums[:, 0].sum(axis=1)).astype(np.uint64)
+        total: NDArray[np.uint64] = np.rint(self.sums[:, 0].sum(axis=1)).astype(np.uint64)
+        return total
 
     def valid_pixels(self, static: StaticSums) -> NDArray[np.int64]:
         """Number of valid pixels of each frame, shape (frames,)."""
         shares = static.count.sum() - self.lost_count.sum(axis=1)
-        return np.rint(np.ldexp(shares.astype(np.float64), -QUANTUM_BITS)).astype(np.int64)
+        valid: NDArray[np.int64] = np.rint(np.ldexp(shares.astype(np.float64), -QUANTUM_BITS)).astype(np.int64)
+        return valid
 
     def rows(self, static: StaticSums) -> Words:
         """All six sums in `SPLIT_UNITS`, shape (frames, 6, bins, 2)."""

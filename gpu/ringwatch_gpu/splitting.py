@@ -3,12 +3,15 @@
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import GeometryError
+
+if TYPE_CHECKING:
+    from .geometry import Geometry
 
 Method = Literal["bbox", "full"]
 
@@ -25,6 +28,10 @@ class Entries(NamedTuple):
     pixel: NDArray[np.intp]
     bin: NDArray[np.intp]
     share: NDArray[np.float32]
+
+    def where(self, condition: NDArray[np.bool_]) -> "Entries":
+        """Some of them."""
+        return Entries(self.pixel[condition], self.bin[condition], self.share[condition])
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +83,19 @@ class Splitting:
 def entry_norms(entries: Entries, norm_q: NDArray[np.uint32]) -> NDArray[np.uint32]:
     """Normalization of the entries in quanta: shares of the normalizations of their pixels."""
     return np.rint(entries.share.astype(np.float64) * norm_q[entries.pixel]).astype(np.uint32)
+
+
+def parts(
+    geometry: "Geometry", used: NDArray[np.bool_]
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64], NDArray[np.uint64]]:
+    """Pixel, bin, share and norm of used pixels, or of their parts where they are split: for comparison."""
+    pixels = np.flatnonzero(used)
+    if geometry.splitting is None:
+        norm = geometry.norm_q[pixels].astype(np.uint64)
+        return pixels, geometry.bin_table[pixels].astype(np.intp), np.ones(pixels.size), norm
+    entries = geometry.splitting.entries(pixels)
+    norm = entry_norms(entries, geometry.norm_q).astype(np.uint64)
+    return entries.pixel, entries.bin, entries.share.astype(np.float64), norm
 
 
 def split_pixels(matrix: Any, method: Method, pixels: int) -> Splitting:

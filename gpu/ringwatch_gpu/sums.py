@@ -5,8 +5,8 @@ signal = sum s, signal_sq = sum s^2, norm_signal = sum g s, norm = sum g, norm_s
 All are integers, so the union of two sets is addition, and taking a part away is subtraction: any order, any device,
 any partition gives the same bits (Kieffer et al., J. Appl. Cryst. (2025), with the cross term made exact).
 
-Where pixels are split, s, g and 1 are multiplied by the share c of the pixel in the bin: signal_sq = sum c^2 s^2. The sums
-of a frame come from float64 and are rounded to `SPLIT_UNITS`; from there on all is integers again.
+Where pixels are split, s, g and 1 are multiplied by the share c of the pixel in the bin: signal_sq = sum c^2 s^2. The
+sums of a frame come from float64 and are rounded to `SPLIT_UNITS`; from there on all is integers again.
 """
 
 from dataclasses import dataclass, replace
@@ -22,8 +22,8 @@ from .geometry import Geometry
 from .regrouping import places
 
 ROWS = ("signal", "signal_sq", "norm_signal", "norm", "norm_sq", "count")
-SPLIT_UNITS = {"signal": 2.0**-24, "signal_sq": 2.0**-32, "norm_signal": 2.0**-16, "count": 2.0**-24}
-"""Units of the rows where pixels are split; others are 1. All rows of 10^6 frames fit in 128 bits while sum s^2 < 2^95."""
+SPLIT_UNITS = {"signal": 2.0**-24, "signal_sq": 2.0**-40, "norm_signal": 2.0**-16, "count": 2.0**-24}
+"""Units of the rows where pixels are split; others are 1. All rows fit in 128 bits while sum s^2 < 2^87."""
 
 _SPLIT_SCALE = np.array([[SPLIT_UNITS.get(row, 1.0)] for row in ROWS])
 _CANCELLED = 1e-7
@@ -88,7 +88,8 @@ class FrameSums:
 
     def valid_pixels(self, static: StaticSums) -> NDArray[np.int64]:
         """Number of valid pixels of each frame, shape (frames,)."""
-        return (static.count.sum() - self.lost_count.sum(axis=1)).astype(np.int64)
+        valid: NDArray[np.int64] = (static.count.sum() - self.lost_count.sum(axis=1)).astype(np.int64)
+        return valid
 
     def rows(self, static: StaticSums) -> Words:
         """All six sums, shape (frames, 6, bins, 2)."""
@@ -228,8 +229,8 @@ def ring_profiles(rows: Words, norm_quantum: float, *, is_exact: bool = True) ->
     """Profiles from the six sums, shape (..., 6, bins, 2): arrays of shape (..., bins).
 
     With V, T, H, G1, G2 the rows and m = V / G1: variance = T - 2 m H + m^2 G2, in float64. What cancels costs
-    4 T / variance times 1e-16; the few bins where that could matter (pixels almost equal) are taken in integers, but not
-    where pixels are split: there the squares were rounded already.
+    4 T / variance times 1e-16; the few bins where that could matter (pixels almost equal) are taken in integers, but
+    not where pixels are split: there the squares were rounded already.
     """
     V, T, H, G1, G2, n = np.moveaxis(exact.to_float(rows) * (1.0 if is_exact else _SPLIT_SCALE), -2, 0)
     mean = V / np.where(G1 > 0, G1, 1.0)

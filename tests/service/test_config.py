@@ -190,7 +190,7 @@ def test_an_unknown_key_is_told_with_what_was_probably_meant(folder: Path, secti
             '= [1.5, "x"]: should be "auto" or a list of at most 16 whole numbers from -2147',
         ),
         ("geometry", "unit", "2theta", '= "2theta": should be "2th_deg" or "2th_rad" or'),
-        ("geometry", "splitting", "bbox", '= "bbox": should be "no"'),
+        ("geometry", "splitting", "pixel", '= "pixel": should be "no" or "bbox" or "full"'),
         ("profiles", "sigma_clip", "of", '= "of": should be "off" or a table of thres (a number from 1 up to'),
         ("profiles", "sigma_clip", {"thres": 0.5}, "= {thres = 0.5}: should be"),
         ("profiles", "sigma_clip", {"thresh": 5}, "= {thresh = 5}: should be"),

@@ -55,6 +55,8 @@ def _sentence(path: Location, details: ErrorDetails, given: Mapping[str, object]
     if details["type"] == "extra_forbidden" and is_key:
         return f"{name}: unknown{_suggestion(path, keys)}"
     key = keys.get(".".join(path))
+    if key is None and details["type"] == "value_error":
+        return f"{name}: {details['ctx']['error']}"
     if key is None:
         return f"{name} should be a section: a line [{name}], and its keys below"
     if details["type"] == "missing" and is_key:

@@ -224,7 +224,7 @@ class SeriesReduction:
                 radial=geometry.radial,
                 edges=geometry.edges,
                 unit=geometry.unit,
-                exact=True,
+                exact=geometry.is_exact,
             )
         )
 
@@ -239,7 +239,7 @@ class SeriesReduction:
             radial=self.geometry.radial,
             edges=self.geometry.edges,
             unit=self.geometry.unit,
-            exact=True,
+            exact=self.geometry.is_exact,
             sums=accumulator.union.words,
             norm_quantum=accumulator.union.norm_quantum,
             image_sum=total,

@@ -84,4 +84,4 @@ def _added_fates(a: Fates, b: Fates) -> Fates:
 
 
 def _stored_sums(stored: StoredResult) -> RingSums:
-    return RingSums(stored.sums, stored.n_frames, stored.digest, stored.norm_quantum)
+    return RingSums(stored.sums, stored.n_frames, stored.digest, stored.norm_quantum, stored.exact)

@@ -1,0 +1,42 @@
+"""Split pixels of recorded frames against pyFAI with the same splitting, and against two-pass float64."""
+
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pyopencl as cl
+import pytest
+
+from ringwatch.stream.decompress import decode_into
+from ringwatch.stream.frames_file import FramesFile
+from ringwatch_gpu.geometry import Geometry
+from ringwatch_gpu.splitting import METHODS, Method
+from ringwatch_gpu.validity import Validity
+from ringwatch_gpu.verification import Comparison, Verification
+
+
+def compare(path: Path, method: Method, device: cl.Device, bins: int | None = None) -> list[Comparison]:
+    with FramesFile(path) as file:
+        geometry = Geometry.from_poni(
+            path.with_suffix(".poni"), file.shape, splitting=method, bins="pixel" if bins is None else bins
+        )
+        assert file.pixel_mask is not None
+        frames = []
+        for frame in islice(file.frames(), 1):
+            pixels = np.empty(file.shape, file.dtype)
+            decode_into(frame, pixels)
+            frames.append(pixels)
+        verification = Verification(geometry.masked(file.pixel_mask), file.dtype, device)
+        return verification.compare(frames, Validity.of(file.dtype))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", ["id11_dac", "ge41rt_ceo2", "pil1m_ceo2", "pil1m_fe3o4_map", "pil2m_ceo2_chess"])
+def test_pyfai_and_two_pass_float64_agree(device: cl.Device, shared_data: Path, name: str, method: Method) -> None:
+    found = compare(shared_data / f"{name}.h5", method, device)
+    assert all(item.agrees for item in found), found
+
+
+def test_they_agree_where_bins_are_finer_than_pixels(device: cl.Device, shared_data: Path) -> None:
+    found = compare(shared_data / "pil1m_ceo2.h5", "full", device, 2900)
+    assert all(item.agrees for item in found), found
