@@ -96,7 +96,7 @@ def _statics(geometry: Geometry, splitting: Splitting, pixels: NDArray[np.bool_]
 
 def share_quanta(entries: Entries) -> NDArray[np.uint64]:
     """Shares in 2^-24."""
-    return np.ldexp(entries.share, QUANTUM_BITS).astype(np.uint64)
+    return np.rint(np.ldexp(entries.share, QUANTUM_BITS)).astype(np.uint64)
 
 
 def image_profiles(sums: NDArray[np.float64], norm_quantum: float) -> tuple[RingProfile, RingProfile]:

@@ -17,9 +17,10 @@ Method = Literal["bbox", "full"]
 
 METHODS: tuple[Method, ...] = ("bbox", "full")
 QUANTUM_BITS = 24
-"""Shares are multiples of 2^-24, which float32 holds exactly."""
+"""Shares are counted in 2^-24, so that what is lost can be taken away exactly."""
 
 _MAX_ENTRIES = 1 << 28
+_SMALLEST_SHARE = 2.0**-25
 
 
 class Entries(NamedTuple):
@@ -47,7 +48,7 @@ class Splitting:
     start
         Where the shares of each pixel begin, and the end of the last, shape (pixels + 1,).
     share
-        Of each pixel in one bin after another, shape (entries,): 0 to 1, multiples of 2^-24.
+        Of each pixel in one bin after another, shape (entries,): 0 to 1.
     """
 
     method: Method
@@ -101,7 +102,7 @@ def parts(
 def split_pixels(matrix: Any, method: Method, pixels: int) -> Splitting:
     """The splitting that a pyFAI sparse integrator made with ``mask=None`` holds.
 
-    Shares that are not positive are left out, as pyFAI leaves them out of its sums.
+    Shares that are not positive are left out, as pyFAI leaves them out of its sums; so are those below 2^-25.
 
     Raises
     ------
@@ -113,8 +114,8 @@ def split_pixels(matrix: Any, method: Method, pixels: int) -> Splitting:
     share, pixel, bin_start = (np.asarray(part) for part in matrix.lut)
     if share.size > _MAX_ENTRIES:
         raise GeometryError(f"{bin_start.size - 1} bins split the pixels into {share.size} parts: use fewer bins")
-    quanta = np.clip(np.rint(np.ldexp(share, QUANTUM_BITS)), 0, 1 << QUANTUM_BITS)
-    by_bin = csr_array((np.ldexp(quanta, -QUANTUM_BITS), pixel, bin_start), shape=(bin_start.size - 1, pixels))
+    kept = np.where(share > _SMALLEST_SHARE, np.minimum(share, 1), 0).astype(np.float32)
+    by_bin = csr_array((kept, pixel, bin_start), shape=(bin_start.size - 1, pixels))
     by_bin.eliminate_zeros()
     by_pixel = by_bin.tocsc()
     reached = np.diff(by_pixel.indptr)

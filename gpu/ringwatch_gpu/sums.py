@@ -22,7 +22,7 @@ from .geometry import Geometry
 from .regrouping import places
 
 ROWS = ("signal", "signal_sq", "norm_signal", "norm", "norm_sq", "count")
-SPLIT_UNITS = {"signal": 2.0**-24, "signal_sq": 2.0**-40, "norm_signal": 2.0**-16, "count": 2.0**-24}
+SPLIT_UNITS = {"signal": 2.0**-40, "signal_sq": 2.0**-40, "norm_signal": 2.0**-16, "count": 2.0**-24}
 """Units of the rows where pixels are split; others are 1. All rows fit in 128 bits while sum s^2 < 2^87."""
 
 _SPLIT_SCALE = np.array([[SPLIT_UNITS.get(row, 1.0)] for row in ROWS])

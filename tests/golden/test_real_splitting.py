@@ -2,6 +2,7 @@
 
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyopencl as cl
@@ -15,10 +16,17 @@ from ringwatch_gpu.validity import Validity
 from ringwatch_gpu.verification import Comparison, Verification
 
 
-def compare(path: Path, method: Method, device: cl.Device, bins: int | None = None) -> list[Comparison]:
+@pytest.fixture(scope="session")
+def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("geometry")
+
+
+def compare(
+    path: Path, method: Method, device: cl.Device, cache_dir: Path, bins: int | Literal["pixel"] = "pixel"
+) -> list[Comparison]:
     with FramesFile(path) as file:
         geometry = Geometry.from_poni(
-            path.with_suffix(".poni"), file.shape, splitting=method, bins="pixel" if bins is None else bins
+            path.with_suffix(".poni"), file.shape, splitting=method, bins=bins, cache_dir=cache_dir
         )
         assert file.pixel_mask is not None
         frames = []
@@ -32,11 +40,13 @@ def compare(path: Path, method: Method, device: cl.Device, bins: int | None = No
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", ["id11_dac", "ge41rt_ceo2", "pil1m_ceo2", "pil1m_fe3o4_map", "pil2m_ceo2_chess"])
-def test_pyfai_and_two_pass_float64_agree(device: cl.Device, shared_data: Path, name: str, method: Method) -> None:
-    found = compare(shared_data / f"{name}.h5", method, device)
+def test_pyfai_and_two_pass_float64_agree(
+    device: cl.Device, shared_data: Path, cache_dir: Path, name: str, method: Method
+) -> None:
+    found = compare(shared_data / f"{name}.h5", method, device, cache_dir)
     assert all(item.agrees for item in found), found
 
 
-def test_they_agree_where_bins_are_finer_than_pixels(device: cl.Device, shared_data: Path) -> None:
-    found = compare(shared_data / "pil1m_ceo2.h5", "full", device, 2900)
+def test_they_agree_where_bins_are_finer_than_pixels(device: cl.Device, shared_data: Path, cache_dir: Path) -> None:
+    found = compare(shared_data / "pil1m_ceo2.h5", "full", device, cache_dir, 2900)
     assert all(item.agrees for item in found), found

@@ -379,3 +379,11 @@ def problems_or_none(mapping: Mapping) -> tuple[str, ...] | None:
 def test_any_mapping_is_a_configuration_or_a_config_error(sections: Mapping, others: Mapping) -> None:
     problems = problems_or_none(sections | others)
     assert problems is None or (problems and all(problems))
+
+
+@pytest.mark.parametrize("clip", [{"sigma_clip": {"thres": 4}}, {"median_clip": True}])
+def test_parts_of_pixels_are_not_clipped(folder: Path, clip: Mapping) -> None:
+    problem = problem_of(folder, geometry={"splitting": "full"}, profiles=clip)
+    assert problem.startswith(f"profiles: {next(iter(clip))} need whole pixels")
+    assert config_of(folder, geometry={"splitting": "full"}, profiles={"quantile": [0.2, 0.8]}).profiles.quantile
+    assert config_of(folder, profiles=clip).geometry.splitting == "no"

@@ -23,7 +23,7 @@ WINDOW = "all"
 _SMOOTH, _STRONG = 0.05, 0.15
 _ENOUGH_COUNTS = 20
 _SPLIT_TOLERANCE = 1e-6
-"""Relative, and in counts: sums of split pixels are rounded at 2^-25 in each frame, and to float64."""
+"""Relative, and in counts: sums of split pixels are rounded, to float64 and in each frame (see `SPLIT_UNITS`)."""
 
 
 class Accumulator:
@@ -134,9 +134,8 @@ class Accumulator:
         counts = (profile.intensity * image.normalization)[filled] / image.count[filled]
         if not counts.size or np.median(counts) >= _ENOUGH_COUNTS:
             return None
-        return (
-            f"most bins have fewer than {_ENOUGH_COUNTS} counts a pixel, too few for quantiles; median_clip stands this"
-        )
+        advice = "; median_clip stands this" if self.integrator.geometry.is_exact else ""
+        return f"most bins have fewer than {_ENOUGH_COUNTS} counts a pixel, too few for quantiles{advice}"
 
     def _frame_rows(
         self, frame_numbers: NDArray[np.int64], frames: FrameSums | SplitFrameSums, profiles: RingProfile

@@ -49,7 +49,7 @@ kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void integrate_split(
         const uint v = pixels[order[i]];
         if (is_invalid(v, limit, dummies)) {
             const ulong norm = norms[i], square = norm * norm;
-            lost += (ulong)(shares[i] * SHARE_QUANTA);
+            lost += (ulong)rint(shares[i] * SHARE_QUANTA);
             lost_norm += norm;
             lost_sq_low += square & LOW_HALF;
             lost_sq_high += square >> 32;

@@ -63,7 +63,7 @@ kernel void integrate_split(
                 global ulong8 *loss = losses + bin * LOST;
                 for (uint e = begin; e < end; e++, loss += LOST) {
                     const ulong part = entry_norm(shares[e], norm), square = part * part;
-                    loss[0] += one * (ulong)(shares[e] * SHARE_QUANTA);
+                    loss[0] += one * (ulong)rint(shares[e] * SHARE_QUANTA);
                     loss[1] += one * part;
                     loss[2] += one * (square & LOW_HALF);
                     loss[3] += one * (square >> 32);
