@@ -144,9 +144,11 @@ def test_sums_of_split_pixels_say_that_they_are_rounded_and_merge_all_the_same(
     assert whole.digest == expected.digest
     assert np.array_equal(whole.sums, expected.words)
     with h5py.File(folder / "merged.h5") as file, h5py.File(folder / "all_out.h5") as all_of_it:
-        path = "entry/mean_union/intensity"
+        path = "entry/profiles/mean_union/intensity"
         np.testing.assert_array_equal(file[path], expected.profile.intensity)
-        assert (all_of_it["entry/quantile_accumulated/intensity"][()][expected.profile.count > 1e-6] >= 0).all()
+        assert (
+            all_of_it["entry/profiles/quantile_accumulated/intensity"][()][expected.profile.count > 1e-6] >= 0
+        ).all()
 
 
 def test_merged_halves_are_the_whole(folder: Path) -> None:
