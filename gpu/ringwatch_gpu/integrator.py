@@ -55,7 +55,7 @@ class Integrator:
         stack = self._as_stack(np.asarray(frames))
         validity = Validity.of(stack.dtype, self._dummies)
         batch = self._batch_for(stack.dtype)
-        sums = RingSums.zero(self.geometry.bins, self.geometry.digest, self.geometry.norm_quantum)
+        sums = RingSums.none_of(self.geometry)
         for first in range(0, len(stack), BATCH):
             part = stack[first : first + BATCH]
             batch.slots[: len(part)] = part
