@@ -21,6 +21,9 @@ from .programs import context_of
 from .reference import ImageSums
 from .rejection import NO_REJECTION, Method, Rejection, RejectionKernels, rejection_bytes, rejection_program
 from .sectors import SectorKernel, sectors_program
+from .split_groups import SplitGroupKernels, split_groups_program
+from .split_lanes import SplitLaneKernels, split_lanes_program
+from .split_sums import SplitFrameSums, image_profiles, moved_statics, split_statics
 from .sums import FrameSums, RingProfile, StaticSums
 from .tables import BATCH, DeviceTables
 from .validity import Validity
@@ -31,6 +34,8 @@ SLOT_SETS = 2
 _LARGEST_PRODUCT = 1 << 64
 _BYTES_A_PIXEL = 41
 """Tables 6, summed image 12, sorted pixels 8; at most 5 for runs within a sector, 10 for runs within a cell."""
+_BYTES_A_SPLIT_PIXEL, _BYTES_AN_ENTRY = 6, 12
+"""First bin and first entry of a pixel; pixel, share and norm of an entry."""
 
 
 def default_form(device: cl.Device) -> Form:
@@ -47,7 +52,10 @@ def compile_kernels(geometry: Geometry, device: cl.Device, rejection: Rejection 
     """
     context = context_of(device)
     is_gpu = default_form(device) == "groups"
-    program = groups_program if is_gpu else lanes_program
+    if geometry.splitting is None:
+        program = groups_program if is_gpu else lanes_program
+    else:
+        program = split_groups_program if is_gpu else split_lanes_program
     for dtype in ("u1", "u2", "u4"):
         program(context, geometry, np.dtype(dtype))
         sectors_program(context, np.dtype(dtype), share=is_gpu)
@@ -101,22 +109,22 @@ class BatchIntegrator:
         evaluation = evaluation_bytes(geometry.bins, share, monitored=monitored) if evaluates else (0, 0)
         histograms = (0, 0) if share else lanes_bytes(device, geometry.bins)
         rejecting = rejection_bytes(geometry, monitored=monitored) if rejection.methods else (0,)
-        pixels_bytes = (_BYTES_A_PIXEL + 8 * monitored) * geometry.pixels
-        needed = SLOT_SETS * batch_bytes + pixels_bytes + sum(evaluation + histograms + rejecting)
+        tables = (_BYTES_A_PIXEL + 8 * monitored) * geometry.pixels + _split_bytes(geometry)
+        needed = SLOT_SETS * batch_bytes + tables + sum(evaluation + histograms + rejecting)
         check_memory(device, needed, max(batch_bytes, *evaluation, *histograms, *rejecting))
         self.context = context_of(device)
         self._queue = cl.CommandQueue(self.context)
         self._slots = [Slots(self._queue, BATCH, geometry.pixels, dtype) for _ in range(SLOT_SETS)]
         self._image = ImageBuffers(self._queue, geometry.pixels, monitored=monitored)
-        self.static = StaticSums.of(geometry.bin_table, geometry.norm_q, geometry.bins)
+        self._whole = StaticSums.of(geometry.bin_table, geometry.norm_q, geometry.bins)
+        self.static = self._whole if geometry.splitting is None else split_statics(geometry, geometry.splitting)
         self._tables = DeviceTables(self._queue, geometry)
-        on_device = (self._queue, geometry, self.static, self._tables, self._image, share)
+        on_device = (self._queue, geometry, self._whole, self._tables, self._image, share)
         self._evaluation = ImageEvaluation(*on_device, monitored=monitored) if evaluates else None
         self._lost_exposure = (
             LostExposureKernel(self._queue, geometry, dtype, self._image, self._tables) if monitored else None
         )
-        kernels = GroupKernels if self.form == "groups" else LaneKernels
-        self._kernels: GroupKernels | LaneKernels = kernels(self._queue, geometry, dtype, self._image, self._tables)
+        self._kernels = self._make_kernels()
         self._sectors = SectorKernel(self._queue, geometry, dtype, share)
         self._rejection = (
             RejectionKernels(self._queue, geometry, self._image, rejection, share, monitored=monitored)
@@ -128,16 +136,21 @@ class BatchIntegrator:
 
     def fits(self, geometry: Geometry, dtype: np.dtype[np.generic]) -> bool:
         """Whether `change_mask` is enough to reduce frames of this type with this geometry."""
-        return dtype == self.dtype and geometry.norm_q is self.geometry.norm_q
+        same_tables = geometry.norm_q is self.geometry.norm_q and geometry.splitting is self.geometry.splitting
+        return dtype == self.dtype and same_tables
 
     def change_mask(self, geometry: Geometry) -> None:
         """Go on with a geometry that differs in its mask only, in some 0.1 s; no large buffer is made anew."""
         if geometry is self.geometry:
             return
         old, new = self.geometry.bin_table, geometry.bin_table
-        self.static = self.static.moved(old, new, geometry.norm_q, geometry.bins)
+        self._whole = self._whole.moved(old, new, geometry.norm_q, geometry.bins)
+        if geometry.splitting is None:
+            self.static = self._whole
+        else:
+            self.static = moved_statics(self.static, self.geometry, geometry, geometry.splitting)
         if self._evaluation:
-            self._evaluation.change_mask(geometry, self.static)
+            self._evaluation.change_mask(geometry, self._whole)
         self._tables.change_bins(new)
         self._kernels.change_mask(geometry)
         self._sectors.change_mask(geometry)
@@ -156,7 +169,7 @@ class BatchIntegrator:
 
     def integrate(
         self, n_frames: int, validity: Validity, which: int = 0, exposure: NDArray[np.uint64] | None = None
-    ) -> FrameSums:
+    ) -> FrameSums | SplitFrameSums:
         """Sums of the first ``n_frames`` slots of a set, which are also added to the summed image.
 
         Parameters
@@ -167,11 +180,23 @@ class BatchIntegrator:
         slots = self._slots[which]
         slots.upload(n_frames)
         self._image_used = True
-        planes, seen = self._kernels.integrate(slots.buffer, n_frames, validity)
+        if isinstance(self._kernels, GroupKernels | LaneKernels):
+            return self._integrate_whole(self._kernels, slots, n_frames, validity, exposure)
+        return self._kernels.integrate(slots.buffer, n_frames, validity)
+
+    def _integrate_whole(
+        self,
+        kernels: GroupKernels | LaneKernels,
+        slots: Slots,
+        n_frames: int,
+        validity: Validity,
+        exposure: NDArray[np.uint64] | None,
+    ) -> FrameSums:
+        planes, seen = kernels.integrate(slots.buffer, n_frames, validity)
         signal, square, product, lost, lost_norm, lost_low, lost_high = np.moveaxis(planes[:n_frames], 1, 0)
         signal_sq, norm_signal = exact.words(square), exact.words(product)
         if self._overflows(int(signal.max(initial=0)), seen):
-            wide = np.moveaxis(self._kernels.integrate_wide(slots.buffer, n_frames, validity)[:n_frames], 1, 0)
+            wide = np.moveaxis(kernels.integrate_wide(slots.buffer, n_frames, validity)[:n_frames], 1, 0)
             signal_sq, norm_signal = exact.from_halves(wide[0], wide[1]), exact.from_halves(wide[2], wide[3])
         if self._lost_exposure is not None and exposure is not None and lost.any():
             self._lost_exposure.add(slots.buffer, validity, exposure)
@@ -189,6 +214,8 @@ class BatchIntegrator:
     def evaluate_image(self, exposure: int) -> ImageSums:
         """Statistics of the summed image, whose frames count for ``exposure``: their number where there is no monitor.
 
+        Pixels are whole ones, in the bins of their centres.
+
         Raises
         ------
         ValueError
@@ -197,6 +224,15 @@ class BatchIntegrator:
         if self._evaluation is None:
             raise ValueError("this integrator was made with evaluates=False")
         return self._evaluation.run(exposure)
+
+    def split_profiles(self, n_frames: int) -> tuple[RingProfile, RingProfile] | None:
+        """Profiles of the summed image, which holds ``n_frames`` > 0 frames, and of the averaged one, of split pixels.
+
+        None where pixels are not split: `evaluate_image`, which takes whole pixels always, has them.
+        """
+        if isinstance(self._kernels, GroupKernels | LaneKernels):
+            return None
+        return image_profiles(self._kernels.image_sums(n_frames), self.geometry.norm_quantum)
 
     def reject_outliers(self, exposure: int) -> dict[Method, RingProfile]:
         """Outlier-rejecting profiles of the summed image, whose frames count for ``exposure`` > 0: those asked for."""
@@ -220,6 +256,20 @@ class BatchIntegrator:
                 self._rejection.clear()
         self._image_used = False
 
+    def _make_kernels(self) -> GroupKernels | LaneKernels | SplitGroupKernels | SplitLaneKernels:
+        geometry, groups = self.geometry, self.form == "groups"
+        end = (self.dtype, self._image, self._tables)
+        if geometry.splitting is not None:
+            split = SplitGroupKernels if groups else SplitLaneKernels
+            return split(self._queue, geometry, geometry.splitting, *end)
+        whole = GroupKernels if groups else LaneKernels
+        return whole(self._queue, geometry, *end)
+
     def _overflows(self, largest_signal: int, seen: int) -> bool:
         """Whether a 64-bit sum may have wrapped: sum s^2 <= max(s) sum s, sum g s <= max(g) sum s."""
         return largest_signal * max(seen, self._largest_norm) >= _LARGEST_PRODUCT
+
+
+def _split_bytes(geometry: Geometry) -> int:
+    splitting = geometry.splitting
+    return 0 if splitting is None else _BYTES_A_SPLIT_PIXEL * geometry.pixels + _BYTES_AN_ENTRY * splitting.share.size

@@ -21,6 +21,7 @@ from .geometry_pyfai import (
     table_digest,
 )
 from .poni import read_poni
+from .splitting import Method, Splitting
 
 _PLANCK_TIMES_LIGHT_EV_M = 6.62607015e-34 * 299792458 / 1.602176634e-19
 
@@ -39,18 +40,18 @@ class Geometry:
         Of ``edges`` and ``radial``: "2th_deg", "2th_rad", "q_nm^-1", "q_A^-1" or "r_mm".
     edges
         Edges of the radial bins, shape (radial bins + 1,). They do not depend on any mask. The same bins are had from
-        pyFAI with ``radial_range=(edges[0], edges[-1])``, ``mask=geometry.mask`` and no pixel splitting.
+        pyFAI with ``radial_range=(edges[0], edges[-1])``, ``mask=geometry.mask`` and the same pixel splitting.
     radial
         Centres of the radial bins, shape (radial bins,).
     bin_table
-        Bin of each pixel, shape (pixels,) in C order; ``bins`` = not used (masked or outside the range).
+        Bin of each pixel's centre, shape (pixels,) in C order; ``bins`` = not used (masked or outside the range).
     norm_q
         Normalization (solid angle x polarization x flat x absorption) in units of ``norm_quantum``, shape (pixels,);
         > 0 where used.
     norm_quantum
         2^-30, or a larger power of two if a normalization exceeds 2.
     azimuth_fraction
-        Share of 72 sectors of the full circle in which the bin has a used pixel, shape (bins,).
+        Share of 72 sectors of the full circle in which the bin has a used pixel or a part of one, shape (bins,).
     pixel_bins
         Bins are about one pixel wide (half to twice) and cover the detector: classes of spottiness mean something.
     digest
@@ -70,6 +71,8 @@ class Geometry:
         Azimuthal sector of each pixel, 0 to 71, shape (pixels,).
     azimuthal_bins
         Into how many cells a ring is cut, 1 for whole rings.
+    splitting
+        How pixels are split among bins; None where each belongs to one.
     flat, absorption
         The factors that `corrected` brought into the normalization, shape (rows, columns); None where there is none.
     """
@@ -91,6 +94,7 @@ class Geometry:
     norm_error: float
     sector: NDArray[np.uint8]
     azimuthal_bins: int
+    splitting: Splitting | None = None
     flat: Factor | None = None
     absorption: Factor | None = None
 
@@ -111,6 +115,7 @@ class Geometry:
         radial_range: tuple[float, float] | None = None,
         solid_angle: bool = True,
         polarization: float | None = 0.99,
+        splitting: Literal["no"] | Method = "no",
         mask: NDArray[np.bool_] | None = None,
         cache_dir: Path | None = None,
     ) -> "Geometry":
@@ -132,6 +137,9 @@ class Geometry:
             Correct for the solid angle of the pixels.
         polarization
             Polarization factor in [-1, 1], None for no correction.
+        splitting
+            "no": each pixel belongs to one bin, and sums are exact. "bbox", "full": it is split among the bins that it
+            reaches, as in pyFAI; sums are good to float64.
         mask
             True = ignore this pixel, shape (rows, columns); added to the detector's own.
         cache_dir
@@ -145,7 +153,7 @@ class Geometry:
             The PONI cannot be read or does not say enough, or the bins asked for make no sense.
         """
         text, source = read_poni(poni)
-        recipe = Recipe(text, shape, unit, bins, radial_range, solid_angle, polarization)
+        recipe = Recipe(text, shape, unit, bins, radial_range, solid_angle, polarization, splitting)
         tables = _cached_tables(recipe, source, cache_dir or geometry_cache.default_folder())
         geometry = cls.from_tables(tables, text, source)
         return geometry if mask is None else geometry.masked(mask)
@@ -155,7 +163,7 @@ class Geometry:
         """Geometry of tables made elsewhere; ``poni`` and ``source`` say where they come from."""
         return cls(
             **vars(tables),
-            azimuth_fraction=_azimuth_fraction(tables.bin_table, tables.sector, tables.bins),
+            azimuth_fraction=_azimuth_fraction(tables),
             digest=table_digest(tables),
             poni=poni,
             source=source,
@@ -259,6 +267,11 @@ class Geometry:
         return np.linspace(-180, 180, 2 * self.azimuthal_bins + 1, dtype=np.float64)[1::2]
 
     @property
+    def is_exact(self) -> bool:
+        """Whether sums are free of rounding: they are where no pixel is split."""
+        return self.splitting is None
+
+    @property
     def pixels(self) -> int:
         """Number of pixels of a frame, used or not."""
         return self.bin_table.size
@@ -280,8 +293,7 @@ class Geometry:
 
     def _with(self, tables: PixelTables) -> "Geometry":
         """The same origin and factors with other tables."""
-        fraction = _azimuth_fraction(tables.bin_table, tables.sector, tables.bins)
-        return replace(self, **vars(tables), azimuth_fraction=fraction, digest=table_digest(tables))
+        return replace(self, **vars(tables), azimuth_fraction=_azimuth_fraction(tables), digest=table_digest(tables))
 
 
 def _cached_tables(recipe: Recipe, source: str, folder: Path) -> PixelTables:
@@ -294,8 +306,12 @@ def _cached_tables(recipe: Recipe, source: str, folder: Path) -> PixelTables:
     return tables
 
 
-def _azimuth_fraction(bin_table: NDArray[np.uint16], sector: NDArray[np.uint8], bins: int) -> NDArray[np.float64]:
-    seen = np.zeros((bins + 1, SECTORS), np.bool_)
-    seen.ravel()[bin_table * np.int32(SECTORS) + sector] = True
+def _azimuth_fraction(tables: PixelTables) -> NDArray[np.float64]:
+    seen = np.zeros((tables.bins + 1, SECTORS), np.bool_)
+    if tables.splitting is None:
+        seen.ravel()[tables.bin_table * np.int32(SECTORS) + tables.sector] = True
+    else:
+        entries = tables.splitting.entries(np.flatnonzero(tables.bin_table < tables.bins))
+        seen.ravel()[entries.bin * SECTORS + tables.sector[entries.pixel]] = True
     fraction: NDArray[np.float64] = seen[:-1].mean(axis=1)
     return fraction

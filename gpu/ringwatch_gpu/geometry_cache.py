@@ -7,6 +7,7 @@ import io
 import logging
 import os
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from .geometry_pyfai import MAX_BINS, SECTORS, PixelTables, table_digest
+from .splitting import METHODS, Method, Splitting
 
 MAX_BYTES = 1 << 30
 """Of all files together; the oldest are removed first."""
@@ -28,10 +30,12 @@ _SCALARS = np.dtype(
         ("pixel_bins", "?"),
         ("wavelength_m", "<f8"),
         ("pixel_size_m", "<f8", (2,)),
+        ("splitting", "S4"),
         ("digest", "S64"),
     ]
 )
 _ARRAYS = {"edges": "<f8", "radial": "<f8", "bin_table": "<u2", "norm_q": "<u4", "sector": "|u1"}
+_SPLITTING = {"first_bin": "<u2", "start": "<u4", "share": "<f4"}
 _DAMAGE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError)
 
 _log = logging.getLogger(__name__)
@@ -53,7 +57,8 @@ def load(folder: Path, key: str) -> PixelTables | None:
         with zipfile.ZipFile(path) as archive:
             scalars: Any = _member(archive, "scalars", _SCALARS)[()]
             arrays = {name: _member(archive, name, dtype) for name, dtype in _ARRAYS.items()}
-        tables = _tables(scalars, arrays)
+            splitting = _read_splitting(archive, scalars["splitting"].decode("ascii"))
+        tables = replace(_tables(scalars, arrays), splitting=splitting)
         _check(tables, scalars["digest"].decode("ascii"))
     except _DAMAGE as error:
         _log.warning("%s is damaged and will be replaced: %s", path, error)
@@ -80,11 +85,16 @@ def _write(path: Path, tables: PixelTables) -> None:
     with NamedTemporaryFile(dir=path.parent, prefix="geometry-", suffix=".tmp", delete=False) as file:
         temporary = Path(file.name)
         try:
-            np.savez(file, scalars=_scalars(tables), **{name: getattr(tables, name) for name in _ARRAYS})
+            np.savez(file, allow_pickle=False, scalars=_scalars(tables), **_arrays(tables))
         except OSError:
             temporary.unlink()
             raise
     temporary.replace(path)
+
+
+def _arrays(tables: PixelTables) -> dict[str, NDArray[Any]]:
+    split = {} if tables.splitting is None else {name: getattr(tables.splitting, name) for name in _SPLITTING}
+    return {**{name: getattr(tables, name) for name in _ARRAYS}, **split}
 
 
 def _scalars(tables: PixelTables) -> NDArray[np.void]:
@@ -92,6 +102,7 @@ def _scalars(tables: PixelTables) -> NDArray[np.void]:
     for name in ("shape", "unit", "norm_quantum", "norm_error", "pixel_bins", "pixel_size_m"):
         scalars[name] = getattr(tables, name)
     scalars["wavelength_m"] = np.nan if tables.wavelength_m is None else tables.wavelength_m
+    scalars["splitting"] = "no" if tables.splitting is None else tables.splitting.method
     scalars["digest"] = table_digest(tables)
     return scalars
 
@@ -109,6 +120,14 @@ def _member(archive: zipfile.ZipFile, name: str, dtype: DTypeLike) -> NDArray[An
     if found != np.dtype(dtype):
         raise ValueError(f"{name} is {found}")
     return np.frombuffer(content, found, offset=stream.tell()).reshape(shape)
+
+
+def _read_splitting(archive: zipfile.ZipFile, method: str) -> Splitting | None:
+    if method == "no":
+        return None
+    known: dict[str, Method] = {known: known for known in METHODS}
+    arrays = {name: _member(archive, name, dtype) for name, dtype in _SPLITTING.items()}
+    return Splitting(known[method], **arrays)
 
 
 def _tables(scalars: Any, arrays: dict[str, NDArray[Any]]) -> PixelTables:
@@ -139,8 +158,21 @@ def _check(tables: PixelTables, digest: str) -> None:
     in_range = tables.bin_table.max() <= bins <= MAX_BINS and tables.sector.max() < SECTORS
     if not in_range or not tables.norm_q[tables.bin_table < bins].all():
         raise ValueError("numbers out of range")
+    if tables.splitting is not None:
+        _check_splitting(tables.splitting, tables)
     if table_digest(tables) != digest:
         raise ValueError("the digest is another one")
+
+
+def _check_splitting(splitting: Splitting, tables: PixelTables) -> None:
+    first_bin, start, share = splitting.first_bin, splitting.start, splitting.share
+    pixels = tables.bin_table.size
+    if first_bin.shape != (pixels,) or start.shape != (pixels + 1,) or share.shape != (start[-1],) or start[0]:
+        raise ValueError("the arrays of the splitting do not fit together")
+    if (start[1:] < start[:-1]).any() or (first_bin + splitting.length.astype(np.int64)).max() > tables.bins:
+        raise ValueError("bins of the splitting out of range")
+    if (splitting.length[tables.bin_table < tables.bins] == 0).any() or not ((share >= 0) & (share <= 1)).all():
+        raise ValueError("shares of the splitting out of range")
 
 
 def _remove_oldest(folder: Path) -> None:

@@ -17,6 +17,7 @@ from . import loader
 from .errors import GeometryError, GeometryMismatch, ShapeUnknown
 from .norms import quantised, rounding_error
 from .poni import check_complete, detector_shape, poni_entries
+from .splitting import METHODS, Method, Splitting, nearest_bins, split_pixels
 
 UNITS = ("2th_deg", "2th_rad", "q_nm^-1", "q_A^-1", "r_mm")
 SECTORS = 72
@@ -53,6 +54,8 @@ class Recipe:
         Correct for the solid angle of the pixels.
     polarization
         Polarization factor in [-1, 1], None for no correction.
+    splitting
+        How pixels are split among bins; "no": each belongs to one.
     """
 
     poni: str
@@ -62,6 +65,7 @@ class Recipe:
     radial_range: tuple[float, float] | None
     solid_angle: bool
     polarization: float | None
+    splitting: Literal["no"] | Method = "no"
 
     def __post_init__(self) -> None:
         if self.unit not in UNITS:
@@ -72,6 +76,8 @@ class Recipe:
             raise GeometryError(f"polarization factor {self.polarization}: it lies between -1 and 1")
         if self.radial_range is not None and not -math.inf < self.radial_range[0] < self.radial_range[1] < math.inf:
             raise GeometryError(f"radial range {self.radial_range}: two ascending finite numbers are needed")
+        if self.splitting not in ("no", *METHODS):
+            raise GeometryError(f"pixel splitting {self.splitting!r}: known are no, {', '.join(METHODS)}")
 
     @property
     def key(self) -> str:
@@ -97,6 +103,7 @@ class PixelTables:
     wavelength_m: float | None
     pixel_size_m: tuple[float, float]
     azimuthal_bins: int = 1
+    splitting: Splitting | None = None
 
     @property
     def bins(self) -> int:
@@ -135,8 +142,8 @@ def is_self_contained(integrator: Any) -> bool:
 def build_tables(recipe: Recipe, integrator: Any, source: str) -> PixelTables:
     """Tables of a detector; its own mask is applied. Takes seconds at 4 million pixels.
 
-    The bins are those of pyFAI without pixel splitting, for ``radial_range=(edges[0], edges[-1])``. pyFAI widens that
-    range at its upper end by 2^-23 to take in the largest value: the inner edges are the widened ones.
+    Bins, and shares of split pixels in them, are those of pyFAI for ``radial_range=(edges[0], edges[-1])``. pyFAI
+    widens that range at its upper end by 2^-23 to take in the largest value: the inner edges are the widened ones.
 
     Raises
     ------
@@ -167,6 +174,7 @@ def build_tables(recipe: Recipe, integrator: Any, source: str) -> PixelTables:
         pixel_bins=bins.pixel_wide,
         wavelength_m=integrator.wavelength or None,
         pixel_size_m=(float(integrator.detector.pixel1), float(integrator.detector.pixel2)),
+        splitting=bins.splitting,
     )
 
 
@@ -174,7 +182,8 @@ def table_digest(tables: PixelTables) -> str:
     """SHA-256 of all that must be equal before two sums may be added, as hexadecimal digits."""
     words = {"shape": tables.shape, "unit": tables.unit, "norm_quantum": tables.norm_quantum}
     words |= {"azimuthal_bins": tables.azimuthal_bins} if tables.azimuthal_bins > 1 else {}
-    rules = {"splitting": "no", "signal_quantum": 1, "monitor_reference": None}
+    splitting = "no" if tables.splitting is None else tables.splitting.digest
+    rules = {"splitting": splitting, "signal_quantum": 1, "monitor_reference": None}
     digest = hashlib.sha256(json.dumps(words | rules, sort_keys=True).encode())
     for array, dtype in ((tables.edges, "<f8"), (tables.norm_q, "<u4"), (tables.bin_table, "<u2")):
         digest.update(np.ascontiguousarray(array, dtype).data)
@@ -201,6 +210,7 @@ class _Bins(NamedTuple):
     radial: NDArray[np.float64]
     table: NDArray[np.uint16]
     pixel_wide: bool
+    splitting: Splitting | None
 
 
 def _radial_bins(integrator: Any, shape: tuple[int, int], recipe: Recipe) -> _Bins:
@@ -213,7 +223,10 @@ def _radial_bins(integrator: Any, shape: tuple[int, int], recipe: Recipe) -> _Bi
     edges, radial, table = _sparse_bins(integrator, shape, bins, (low, high), recipe.unit)
     # pyFAI rounds bin numbers towards zero: its first bin also holds the pixels up to one bin below the range.
     table[axis < low] = bins
-    return _Bins(bins, edges, radial, table, (low, high) == span and 0.5 <= bins / natural_bins <= 2)
+    splitting = _splitting(integrator, shape, bins, (low, high), recipe)
+    if splitting is not None:
+        table = nearest_bins(splitting, table.ravel(), bins).reshape(shape)
+    return _Bins(bins, edges, radial, table, (low, high) == span and 0.5 <= bins / natural_bins <= 2, splitting)
 
 
 def _pixel_wide_bins(axis: NDArray[np.float64], width: float) -> int:
@@ -237,6 +250,17 @@ def _sparse_bins(
     edges = np.linspace(matrix.pos0_min, matrix.pos0_max, bins + 1) * scale
     edges[0], edges[-1] = radial_range
     return edges, matrix.bin_centers * scale, table
+
+
+def _splitting(
+    integrator: Any, shape: tuple[int, int], bins: int, radial_range: tuple[float, float], recipe: Recipe
+) -> Splitting | None:
+    if recipe.splitting == "no":
+        return None
+    matrix = integrator.setup_sparse_integrator(
+        shape, bins, mask=None, pos0_range=radial_range, unit=recipe.unit, split=recipe.splitting, algo="CSR"
+    )
+    return split_pixels(matrix, recipe.splitting, shape[0] * shape[1])
 
 
 def _normalization(

@@ -1,5 +1,6 @@
 """kernels/groups.cl: sorted pixels, work-groups and integer atomics. The form for GPU devices."""
 
+from collections.abc import Mapping
 from itertools import pairwise
 
 import numpy as np
@@ -31,8 +32,13 @@ def groups_program(
     context: cl.Context, geometry: Geometry, dtype: np.dtype[np.generic], group: int = GROUP
 ) -> cl.Program:
     """The compiled kernels for a geometry, a pixel type and a work-group size."""
+    return build(context, "groups", groups_constants(geometry, dtype, group))
+
+
+def groups_constants(geometry: Geometry, dtype: np.dtype[np.generic], group: int) -> Mapping[str, int | str]:
+    """What the kernels are built with."""
     constants: dict[str, int | str] = {"PIXEL": pixel_type(dtype), "PIXELS": geometry.pixels}
-    return build(context, "groups", {**constants, "BINS": geometry.bins, "GROUP": group})
+    return {**constants, "BINS": geometry.bins, "GROUP": group}
 
 
 class GroupKernels:
@@ -66,7 +72,7 @@ class GroupKernels:
         """Sort the used pixels anew."""
         context = self._queue.context
         sorted_pixels = SortedPixels(context, geometry)
-        start, of_bin = _segments(sorted_pixels.bin_start)
+        start, of_bin = segments_of(sorted_pixels.bin_start)
         self._segments = len(of_bin)
         self._rings = (sorted_pixels.order, sorted_pixels.norm, constant(context, start), constant(context, of_bin))
         for position, ring in enumerate(self._rings, start=1):
@@ -104,7 +110,7 @@ class GroupKernels:
             cl.enqueue_nd_range_kernel(self._queue, kernel, (self._segments * self._group, n_frames), (self._group, 1))
 
 
-def _segments(bin_start: NDArray[np.uint32]) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
+def segments_of(bin_start: NDArray[np.uint32]) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
     """Cut every bin into stretches of at most 4096 pixels: their starts (and the end), and the bin of each."""
     starts: list[NDArray[np.uint32]] = []
     of_bin: list[int] = []

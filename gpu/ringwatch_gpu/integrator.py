@@ -130,7 +130,7 @@ class Integrator:
         return self._batch
 
     def _zero(self) -> RingSums:
-        return RingSums.zero(self.geometry.bins, self.geometry.digest, self.geometry.norm_quantum)
+        return RingSums.none_of(self.geometry)
 
 
 def _one_by_one(frames: Frames) -> Iterator[NDArray[np.generic]]:

@@ -1,5 +1,7 @@
 """kernels/lanes.cl: eight frames at once, one frame a vector lane. The form for CPU devices."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pyopencl as cl
 from numpy.typing import NDArray
@@ -28,17 +30,25 @@ _LANES_BYTES = BATCH * 8
 
 def lanes_program(context: cl.Context, geometry: Geometry, dtype: np.dtype[np.generic]) -> cl.Program:
     """The compiled kernels for a geometry and a pixel type."""
+    return build(context, "lanes", lanes_constants(context, geometry, dtype))
+
+
+def lanes_constants(
+    context: cl.Context, geometry: Geometry, dtype: np.dtype[np.generic]
+) -> Mapping[str, int | str]:  # fmt: skip
+    """What the kernels are built with."""
     constants: dict[str, int | str] = {"PIXEL": pixel_type(dtype), "PIXELS": geometry.pixels}
-    return build(context, "lanes", {**constants, "BINS": geometry.bins, "ITEMS": _items(context.devices[0])})
+    return {**constants, "BINS": geometry.bins, "ITEMS": lanes_items(context.devices[0])}
 
 
 def lanes_bytes(device: cl.Device, bins: int) -> tuple[int, int]:
     """Sizes of the two large buffers of the work-items: their sums, and those of what is lost."""
-    histogram = _items(device) * bins * _LANES_BYTES
+    histogram = lanes_items(device) * bins * _LANES_BYTES
     return histogram * _PLAIN_PLANES, histogram * LOST_PLANES
 
 
-def _items(device: cl.Device) -> int:
+def lanes_items(device: cl.Device) -> int:
+    """How many work-items share a frame."""
     return _ITEMS_PER_UNIT * device.max_compute_units
 
 
@@ -54,7 +64,7 @@ class LaneKernels:
         tables: DeviceTables,
     ) -> None:
         self._queue, context = queue, queue.context
-        bins, self._items = geometry.bins, _items(context.devices[0])
+        bins, self._items = geometry.bins, lanes_items(context.devices[0])
         program = lanes_program(context, geometry, dtype)
         flags, planes = cl.mem_flags, BATCH * bins * 8
         zeros = constant(context, np.zeros(geometry.pixels, dtype))

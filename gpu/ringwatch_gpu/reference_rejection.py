@@ -1,7 +1,8 @@
 """The specification of kernels/rejection.cl: outlier-rejecting profiles of the summed image, in plain numpy.
 
 Of the pixels of a bin: s = sum of valid counts, w = norm times the number of frames in which the pixel was valid (both
-0 for one that never was), x = s / w. Quantiles come from a full sort; sums are added in the order of the kernels.
+0 for one that never was), x = s / w. Where pixels are split, s and w are multiplied by the share of the pixel in the
+bin. Quantiles come from a full sort; sums are added in the order of the kernels.
 """
 
 from dataclasses import dataclass
@@ -9,8 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .bin_order import LANES
 from .geometry import Geometry
-from .rejection import LANES, Rejection, SigmaClip, largest_weight, weight_unit
+from .rejection import Rejection, SigmaClip, largest_weight, weight_unit
+from .splitting import parts
 
 Floats = NDArray[np.float64]
 
@@ -33,10 +36,12 @@ def reject(
     ``exposure`` and ``image_lost`` as for `reference.evaluate_image`.
     """
     unit = weight_unit(largest_weight(geometry), exposure)
-    valid = exposure - image_lost.astype(np.uint64)
-    weight = geometry.norm_q.astype(np.float64) * valid.astype(np.float64) * unit
-    members = (np.flatnonzero(geometry.bin_table == number) for number in range(geometry.bins))
-    bins = [Bin(image_sum[pixels].astype(np.float64), weight[pixels]) for pixels in members]
+    pixel, bin_, share, norm = parts(geometry, geometry.bin_table < geometry.bins)
+    valid = exposure - image_lost[pixel].astype(np.uint64)
+    weight = norm.astype(np.float64) * valid.astype(np.float64) * unit
+    signal = share * image_sum[pixel].astype(np.float64)
+    members = (np.flatnonzero(bin_ == number) for number in range(geometry.bins))
+    bins = [Bin(signal[parts], weight[parts]) for parts in members]
     found: dict[str, Floats] = {}
     if rejection.sigma_clip is not None:
         found["sigma_clip"] = np.transpose([sigma_clip(bin_, rejection.sigma_clip) for bin_ in bins])

@@ -25,8 +25,9 @@ def cut_into_cells(tables: PixelTables, azimuthal_bins: int) -> PixelTables:
     Raises
     ------
     GeometryError
-        The number does not divide 72, or there would be more cells than a bin table can name.
+        The number does not divide 72, there would be more cells than a bin table can name, or pixels are split.
     """
+    _require_whole_pixels(tables)
     rings = tables.radial.size
     if azimuthal_bins not in _AZIMUTHAL_BINS:
         possible = ", ".join(map(str, _AZIMUTHAL_BINS))
@@ -56,8 +57,9 @@ def join_radial_bins(tables: PixelTables, factor: int) -> PixelTables:
     Raises
     ------
     GeometryError
-        The number of radial bins is no multiple of ``factor``.
+        The number of radial bins is no multiple of ``factor``, or pixels are split.
     """
+    _require_whole_pixels(tables)
     rings = tables.radial.size
     if not 1 <= factor <= rings or rings % factor:
         raise GeometryError(
@@ -100,8 +102,11 @@ def places(fine: "Geometry", coarse: "Geometry") -> NDArray[np.uint16]:
     Raises
     ------
     GeometryError
-        A bin lies in a coarser one only in part, a coarser one holds other pixels, or normalizations differ.
+        A bin lies in a coarser one only in part, a coarser one holds other pixels, normalizations differ, or pixels are
+        split.
     """
+    for geometry in (fine, coarse):
+        _require_whole_pixels(geometry)
     if fine.shape != coarse.shape or fine.norm_quantum != coarse.norm_quantum:
         raise GeometryError("bins of different detectors or corrections cannot be joined")
     if ((fine.norm_q != coarse.norm_q) & (coarse.bin_table < coarse.bins)).any():
@@ -116,3 +121,9 @@ def places(fine: "Geometry", coarse: "Geometry") -> NDArray[np.uint16]:
             "the same masks, and edges in common"
         )
     return place[:-1]
+
+
+def _require_whole_pixels(tables: "PixelTables | Geometry") -> None:
+    """Squares of parts of a pixel do not add up to the square of the whole."""
+    if tables.splitting is not None:
+        raise GeometryError("bins of split pixels cannot be cut nor joined: take a geometry without pixel splitting")

@@ -7,6 +7,7 @@ import numpy as np
 import pyopencl as cl
 from numpy.typing import NDArray
 
+from .bin_order import LANES, SplitPixels, WholePixels, most_entries, order_bytes
 from .geometry import Geometry
 from .image import ImageBuffers, exposure_type, monitor_constant
 from .memory import read
@@ -17,12 +18,9 @@ from .sums import RingProfile
 Method = Literal["sigma_clip", "quantile", "median_clip"]
 
 METHODS: tuple[Method, ...] = ("sigma_clip", "quantile", "median_clip")
-LANES = 64
 _CPU_ITEMS = 16
 _SUMS = 5
-_NOWHERE = np.uint32(0xFFFFFFFF)
 _LARGEST_WEIGHT_BITS = 62
-_BYTES_A_RANK = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +59,16 @@ def rejection_program(context: cl.Context, rejection: Rejection, share: bool, *,
 
 def rejection_bytes(geometry: Geometry, *, monitored: bool = False) -> tuple[int, ...]:
     """Sizes of the large buffers on the device."""
-    entries = _most_entries(geometry)
-    return _BYTES_A_RANK * geometry.pixels, *(size * entries for size in _bytes_an_entry(monitored))
+    entries = most_entries(geometry)
+    return order_bytes(geometry), *(size * entries for size in _bytes_an_entry(monitored))
 
 
 def largest_weight(geometry: Geometry) -> int:
     """No bin's norms add up to more in one frame, in quanta."""
-    fullest = np.bincount(geometry.bin_table, minlength=geometry.bins)[: geometry.bins].max()
-    return int(fullest) * int(geometry.norm_q.max(initial=0))
+    used = geometry.bin_table < geometry.bins
+    split = geometry.splitting
+    members = geometry.bin_table[used] if split is None else split.entries(np.flatnonzero(used)).bin
+    return int(np.bincount(members, minlength=1).max()) * int(geometry.norm_q.max(initial=0))
 
 
 def weight_unit(largest: int, exposure: int) -> float:
@@ -95,19 +95,21 @@ class RejectionKernels:
         self._queue, self._share, self.rejection, context = queue, share, rejection, queue.context
         self._pixels, self._exposure_type = geometry.pixels, exposure_type(monitored)
         self._norm_quantum = geometry.norm_quantum * (QUANTUM if monitored else 1.0)
-        flags, entries = cl.mem_flags, _most_entries(geometry)
+        flags, entries = cl.mem_flags, most_entries(geometry)
         self._entries = [cl.Buffer(context, flags.READ_WRITE, size * entries) for size in _bytes_an_entry(monitored)]
         sums, self._lost, self._norm, *scratch = self._entries  # all kept: kernels do not keep their arguments alive
-        self._rank = cl.Buffer(context, flags.READ_ONLY, _BYTES_A_RANK * geometry.pixels)
         self._items = geometry.bins if share else _CPU_ITEMS
         self._bin_start = cl.Buffer(context, flags.READ_ONLY, 4 * (geometry.bins + 1))
         self._first_bin = cl.Buffer(context, flags.READ_ONLY, 4 * (self._items + 1))
         self._host = np.empty((len(METHODS), geometry.bins, _SUMS))
         self._sums = cl.Buffer(context, flags.WRITE_ONLY, self._host.nbytes)
         program = rejection_program(context, rejection, share, monitored=monitored)
-        self._sort, self._reject = cl.Kernel(program, "sort_pixels"), cl.Kernel(program, "reject")
-        summed = (image.low, image.high, image.lost_exposure)
-        self._sort.set_args(self._rank, *summed, np.uint32(geometry.pixels), sums, self._lost)
+        self._order: WholePixels | SplitPixels
+        if geometry.splitting is None:
+            self._order = WholePixels(queue, program, geometry, image, sums, self._lost)
+        else:
+            self._order = SplitPixels(queue, geometry, geometry.splitting, image, sums, self._lost)
+        self._reject = cl.Kernel(program, "reject")
         unknown = (self._exposure_type(0), np.float64(1))
         self._reject.set_args(
             sums, self._lost, self._norm, self._bin_start, self._first_bin, np.uint32(geometry.bins), *unknown,
@@ -118,12 +120,9 @@ class RejectionKernels:
     def change_mask(self, geometry: Geometry) -> None:
         """Go on with a geometry that differs in its mask only: some 100 ms at 4M pixels."""
         self._largest_weight = largest_weight(geometry)
-        rank, bin_start = _ranks(geometry)
-        norm = np.zeros(self._norm.size // 4, np.uint32)
-        used = rank != _NOWHERE
-        norm[rank[used]] = geometry.norm_q[used]
-        tables = ((self._rank, rank), (self._norm, norm), (self._bin_start, bin_start))
-        for buffer, host in (*tables, (self._first_bin, _first_bins(bin_start, self._items))):
+        norm, bin_start = self._order.change_mask(geometry)
+        first_bin = _first_bins(bin_start, self._items)
+        for buffer, host in ((self._norm, norm), (self._bin_start, bin_start), (self._first_bin, first_bin)):
             cl.enqueue_copy(self._queue, buffer, host)
         cl.enqueue_fill_buffer(self._queue, self._entries[0], np.zeros(1), 0, self._entries[0].size)
         self.clear()
@@ -138,8 +137,7 @@ class RejectionKernels:
         self._reject.set_arg(6, self._exposure_type(exposure))
         self._reject.set_arg(7, np.float64(unit))
         group = LANES if self._share else 1
-        sorters = self._pixels if self._share else _CPU_ITEMS
-        cl.enqueue_nd_range_kernel(self._queue, self._sort, (sorters,), None if self._share else (1,))
+        self._order.run((self._pixels if self._share else _CPU_ITEMS,), None if self._share else (1,))
         cl.enqueue_nd_range_kernel(self._queue, self._reject, (self._items * group,), (group,))
         read(self._queue, (self._host, self._sums))
         quantum = self._norm_quantum / unit
@@ -149,22 +147,6 @@ class RejectionKernels:
 def _bytes_an_entry(monitored: bool) -> tuple[int, ...]:
     """Sum, lost exposure, norm; scratch memory: weight, ratio, key, list."""
     return 8, exposure_type(monitored)().itemsize, 4, 8, 8, 4, 4
-
-
-def _most_entries(geometry: Geometry) -> int:
-    """Entries of the bins, each a multiple of LANES, whatever the mask."""
-    return geometry.pixels + geometry.bins * LANES
-
-
-def _ranks(geometry: Geometry) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
-    """Where each pixel goes, shape (pixels,), and where each bin begins, at multiples of LANES, shape (bins + 1,)."""
-    count = np.bincount(geometry.bin_table, minlength=geometry.bins)[: geometry.bins]
-    used = np.argsort(geometry.bin_table, kind="stable")[: count.sum()]
-    bin_start = np.concatenate([[0], np.cumsum(-(-count // LANES) * LANES)]).astype(np.uint32)
-    moved_by = bin_start[:-1] - (np.cumsum(count) - count).astype(np.uint32)
-    rank = np.full(geometry.pixels, _NOWHERE)
-    rank[used] = np.arange(used.size, dtype=np.uint32) + np.repeat(moved_by, count)
-    return rank, bin_start
 
 
 def _first_bins(bin_start: NDArray[np.uint32], items: int) -> NDArray[np.uint32]:

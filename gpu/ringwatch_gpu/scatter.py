@@ -37,6 +37,13 @@ class Scatter:
     slope: float = 0.0
     trend_factor: float = 0.0
 
+    def scaled_to(self, total: float) -> "Scatter":
+        """Another relative variance, made up of the same shares."""
+        ratio = total / self.total if self.total > 0 else 0.0
+        return Scatter(
+            total, ratio * self.photons, ratio * self.replicates, ratio * self.slope, ratio * self.trend_factor
+        )
+
 
 def spottiness_scatter(image: ImageSums) -> tuple[Scatter, Scatter, Scatter | None]:
     """Squares of the plain, the weighted and the rings spottiness of the summed image; None where no bin qualifies."""

@@ -41,17 +41,9 @@ class SummedImage:
     @classmethod
     def of(cls, batch: BatchIntegrator, union: RingSums) -> "SummedImage":
         """What ``batch`` has summed up, with the union of the same frames, at least one."""
-        image, (total, lost) = batch.evaluate_image(union.n_frames), batch.read_image()
-        quantum, squares = union.norm_quantum, _norm_squares(batch, lost, union.n_frames)
-        averaged = RingProfile.of(
-            image.averaged_signal,
-            image.averaged_variance,
-            image.averaged_norm * quantum,
-            squares * quantum**2,
-            image.count.astype(np.float64),
-        )
-        rejected = batch.reject_outliers(union.n_frames)
-        return cls(union, total, lost, image_profile(image, quantum), averaged, rejected)
+        n_frames, (total, lost) = union.n_frames, batch.read_image()
+        profile, averaged = batch.split_profiles(n_frames) or _whole_profiles(batch, lost, union)
+        return cls(union, total, lost, profile, averaged, batch.reject_outliers(n_frames))
 
     @property
     def n_frames(self) -> int:
@@ -74,6 +66,20 @@ def image_profile(image: ImageSums, norm_quantum: float) -> RingProfile:
         image.norm_sq * norm_quantum**2,
         image.count.astype(np.float64),
     )
+
+
+def _whole_profiles(
+    batch: BatchIntegrator, lost: NDArray[np.uint32], union: RingSums
+) -> tuple[RingProfile, RingProfile]:
+    image, quantum = batch.evaluate_image(union.n_frames), union.norm_quantum
+    averaged = RingProfile.of(
+        image.averaged_signal,
+        image.averaged_variance,
+        image.averaged_norm * quantum,
+        _norm_squares(batch, lost, union.n_frames) * quantum**2,
+        image.count.astype(np.float64),
+    )
+    return image_profile(image, quantum), averaged
 
 
 def _norm_squares(batch: BatchIntegrator, lost: NDArray[np.uint32], n_frames: int) -> NDArray[np.float64]:

@@ -6,9 +6,12 @@ All are integers, so the union of two sets is addition, and taking a part away i
 any partition gives the same bits (Kieffer et al., J. Appl. Cryst. (2025), with the cross term made exact).
 
 Where a monitor says how much beam each frame had, the norm of a pixel in a frame is f g, with f as in `monitor`.
+
+Where pixels are split, s, g and 1 are multiplied by the share c of the pixel in the bin: signal_sq = sum c^2 s^2. The
+sums of a frame come from float64 and are rounded to `SPLIT_UNITS`; from there on all is integers again.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -21,6 +24,10 @@ from .geometry import Geometry
 from .regrouping import places
 
 ROWS = ("signal", "signal_sq", "norm_signal", "norm", "norm_sq", "count")
+SPLIT_UNITS = {"signal": 2.0**-40, "signal_sq": 2.0**-40, "norm_signal": 2.0**-16, "count": 2.0**-24}
+"""Units of the rows where pixels are split; others are 1. All rows fit in 128 bits while sum s^2 < 2^87."""
+
+_SPLIT_SCALE = np.array([[SPLIT_UNITS.get(row, 1.0)] for row in ROWS])
 _CANCELLED = 1e-7
 """A variance below this share of the sum of squares has lost half of its digits to cancellation."""
 
@@ -47,6 +54,10 @@ class StaticSums:
         """The same after the bin table changed from ``old`` to ``new``: only the pixels that differ are looked at."""
         changed = np.flatnonzero(old != new)
         gone, come = (StaticSums.of(table[changed], norm_q[changed], bins) for table in (old, new))
+        return self.exchanged(gone, come)
+
+    def exchanged(self, gone: "StaticSums", come: "StaticSums") -> "StaticSums":
+        """The same without what some pixels held, and with what others hold."""
         return StaticSums(
             exact.add(exact.subtract(self.norm, gone.norm), come.norm),
             exact.add(exact.subtract(self.norm_sq, gone.norm_sq), come.norm_sq),
@@ -70,6 +81,17 @@ class FrameSums:
 
     def __len__(self) -> int:
         return len(self.signal)
+
+    @property
+    def total_signal(self) -> NDArray[np.uint64]:
+        """Valid counts of each frame, shape (frames,)."""
+        total: NDArray[np.uint64] = self.signal.sum(axis=1)
+        return total
+
+    def valid_pixels(self, static: StaticSums) -> NDArray[np.int64]:
+        """Number of valid pixels of each frame, shape (frames,)."""
+        valid: NDArray[np.int64] = (static.count.sum() - self.lost_count.sum(axis=1)).astype(np.int64)
+        return valid
 
     def rows(self, static: StaticSums, exposure: NDArray[np.uint64] | None = None) -> Words:
         """All six sums, shape (frames, 6, bins, 2).
@@ -140,47 +162,46 @@ class RingSums:
         Name of everything that must be equal for two sums to be merged.
     norm_quantum
         One unit of g, or of f g.
+    is_exact
+        Whether all rows are plain integers; else (split pixels) they are in `SPLIT_UNITS`.
     """
 
     words: Words
     n_frames: int
     digest: str
     norm_quantum: float
+    is_exact: bool = True
 
     @classmethod
-    def zero(cls, bins: int, digest: str, norm_quantum: float, size: int = 2) -> "RingSums":
+    def zero(cls, bins: int, digest: str, norm_quantum: float, size: int = 2, *, is_exact: bool = True) -> "RingSums":
         """The sums of no frame, of ``size`` words each."""
-        return cls(np.zeros((len(ROWS), bins, size), np.uint64), 0, digest, norm_quantum)
+        return cls(np.zeros((len(ROWS), bins, size), np.uint64), 0, digest, norm_quantum, is_exact)
 
     @classmethod
     def none_of(cls, geometry: Geometry, monitor_reference: float | None = None) -> "RingSums":
         """The sums of no frame of a geometry, where there is a monitor: weighed with it."""
         if monitor_reference is None:
-            return cls.zero(geometry.bins, geometry.digest, geometry.norm_quantum)
+            return cls.zero(geometry.bins, geometry.digest, geometry.norm_quantum, is_exact=geometry.is_exact)
         name, unit = monitor.digest(geometry.digest, monitor_reference), geometry.norm_quantum * monitor.QUANTUM
-        return cls.zero(geometry.bins, name, unit, monitor.WORDS)
+        return cls.zero(geometry.bins, name, unit, monitor.WORDS, is_exact=geometry.is_exact)
 
     def __add__(self, other: "RingSums") -> "RingSums":
         self._require_same(other)
-        return RingSums(
-            exact.add(self.words, other.words), self.n_frames + other.n_frames, self.digest, self.norm_quantum
-        )
+        return replace(self, words=exact.add(self.words, other.words), n_frames=self.n_frames + other.n_frames)
 
     def __sub__(self, other: "RingSums") -> "RingSums":
         self._require_same(other)
-        return RingSums(
-            exact.subtract(self.words, other.words), self.n_frames - other.n_frames, self.digest, self.norm_quantum
-        )
+        return replace(self, words=exact.subtract(self.words, other.words), n_frames=self.n_frames - other.n_frames)
 
     def plus_rows(self, rows: Words) -> "RingSums":
         """These sums and those of a batch of frames, shape (frames, 6, bins, words)."""
         words = exact.add(self.words, exact.total(rows))
-        return RingSums(words, self.n_frames + len(rows), self.digest, self.norm_quantum)
+        return replace(self, words=words, n_frames=self.n_frames + len(rows))
 
     def minus_rows(self, rows: Words) -> "RingSums":
         """These sums without those of frames that are in them, shape (frames, 6, bins, words)."""
         words = exact.subtract(self.words, exact.total(rows))
-        return RingSums(words, self.n_frames - len(rows), self.digest, self.norm_quantum)
+        return replace(self, words=words, n_frames=self.n_frames - len(rows))
 
     def rebinned(self, fine: Geometry, coarse: Geometry) -> "RingSums":
         """The sums of coarser bins: what integrating the same frames with ``coarse`` gives, bit for bit.
@@ -208,13 +229,13 @@ class RingSums:
         return RingSums(words, self.n_frames, coarse.digest, self.norm_quantum)
 
     def row(self, name: str) -> Integers:
-        """One of `ROWS` as Python integers, shape (bins,)."""
+        """One of `ROWS` as Python integers, shape (bins,); in units of `SPLIT_UNITS` where pixels are split."""
         return exact.to_integers(self.words[ROWS.index(name)])
 
     @cached_property
     def profile(self) -> RingProfile:
         """The profile of all frames together."""
-        return ring_profiles(self.words, self.norm_quantum)
+        return ring_profiles(self.words, self.norm_quantum, is_exact=self.is_exact)
 
     def _require_same(self, other: "RingSums") -> None:
         if self.digest != other.digest:
@@ -229,17 +250,18 @@ def _weighed(rows: Words, exposure: NDArray[np.uint64]) -> Words:
     return weighed
 
 
-def ring_profiles(rows: Words, norm_quantum: float) -> RingProfile:
+def ring_profiles(rows: Words, norm_quantum: float, *, is_exact: bool = True) -> RingProfile:
     """Profiles from the six sums, shape (..., 6, bins, words): arrays of shape (..., bins).
 
     With V, T, H, G1, G2 the rows and m = V / G1: variance = T - 2 m H + m^2 G2, in float64. What cancels costs
-    4 T / variance times 1e-16; the few bins where that could matter (pixels almost equal) are taken in integers.
+    4 T / variance times 1e-16; the few bins where that could matter (pixels almost equal) are taken in integers, but
+    not where pixels are split: there the squares were rounded already.
     """
-    V, T, H, G1, G2, n = np.moveaxis(exact.to_float(rows), -2, 0)
+    V, T, H, G1, G2, n = np.moveaxis(exact.to_float(rows) * (1.0 if is_exact else _SPLIT_SCALE), -2, 0)
     mean = V / np.where(G1 > 0, G1, 1.0)
     variance = np.maximum(T - 2 * mean * H + mean * mean * G2, 0.0)
     cancelled = variance < _CANCELLED * T
-    if cancelled.any():
+    if is_exact and cancelled.any():
         variance[cancelled] = exact_variance(np.moveaxis(rows, -3, 0)[:, cancelled])
     return RingProfile.of(V, variance, G1 * norm_quantum, G2 * norm_quantum**2, n)
 

@@ -18,8 +18,10 @@ from ringwatch_gpu.batch import BatchIntegrator
 from ringwatch_gpu.errors import DeviceError
 from ringwatch_gpu.geometry import Geometry
 from ringwatch_gpu.reference_rejection import reject
+from ringwatch_gpu.reference_splitting import image_profiles
 from ringwatch_gpu.rejection import Rejection
 from ringwatch_gpu.sectors import equal_groups
+from ringwatch_gpu.spottiness import spottiness
 from ringwatch_gpu.validity import Validity
 
 U2 = np.dtype(np.uint16)
@@ -227,3 +229,57 @@ def one_ring() -> Geometry:
     """All pixels in one bin, all norms alike."""
     geometry = synthetic.geometry((10, 10), 1, masked=0)
     return replace(geometry, norm_q=np.full(geometry.pixels, 1 << 30, np.uint32))
+
+
+# -------------------------------------------------------------------------------------------------------- split pixels
+
+
+@pytest.fixture(scope="module")
+def splitting(device: cl.Device, tmp_path_factory: pytest.TempPathFactory) -> BatchIntegrator:
+    geometry = Geometry.from_poni(synthetic.PONI, splitting="full", cache_dir=tmp_path_factory.mktemp("geometry"))
+    return BatchIntegrator(geometry, U2, device)
+
+
+@pytest.fixture
+def split(splitting: BatchIntegrator, clock: FakeClock) -> Accumulator:
+    """Eight frames of split pixels, some of them invalid."""
+    accumulator = accumulation(splitting, clock)
+    splitting.slots[:] = synthetic.frames(8, splitting.geometry.shape, U2, 300, invalid=0.1)
+    accumulator.add(NUMBERS[:8])
+    return accumulator
+
+
+def test_split_pixels_are_told_as_pyfai_tells_them(split: Accumulator) -> None:
+    """What is published of the summed image is that of its parts; what is decided on has the same value."""
+    split.evaluate()
+    union, accumulated = split.profiles()
+    np.testing.assert_allclose(accumulated.signal, union.signal, rtol=RTOL)
+    np.testing.assert_allclose(accumulated.normalization, union.normalization, rtol=RTOL)
+    total, lost = split.integrator.read_image()
+    expected = image_profiles(total.ravel(), lost.ravel(), 8, split.integrator.geometry)
+    np.testing.assert_allclose(accumulated.variance, expected[0].variance, rtol=1e-9)
+    assert split.accumulated is not None
+    for found, profile in zip((split.accumulated.spottiness, split.accumulated.averaged), expected, strict=True):
+        values = spottiness(profile, split.integrator.geometry.azimuth_fraction)
+        assert numbers_of(found) == pytest.approx((values.plain, values.weighted), rel=1e-9)
+    decided = split.measurements["spottiness"].estimate
+    assert decided.value == pytest.approx(split.accumulated.spottiness.spottiness, rel=RTOL)
+    assert decided.low < decided.value < decided.high
+
+
+def test_rows_of_split_pixels_count_whole_ones(split: Accumulator) -> None:
+    frames = split.integrator.slots.reshape(8, -1)
+    valid = ~VALIDITY.invalid(frames) & ~split.integrator.geometry.mask.ravel()
+    rows = split.add(NUMBERS[:8])
+    assert np.array_equal(rows.total_signal, np.where(valid, frames, 0).sum(1))
+    assert np.array_equal(rows.masked_pixels, frames.shape[1] - valid.sum(1))
+
+
+def test_a_wrong_sum_of_split_pixels_is_a_device_error(split: Accumulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tolerance of rounding is a millionth, not more."""
+    profiles = split.integrator.split_profiles(8)
+    assert profiles is not None
+    wrong = replace(profiles[0], signal=profiles[0].signal * (1 + 1e-5))
+    monkeypatch.setattr(split.integrator, "split_profiles", lambda n_frames: (wrong, profiles[1]))
+    with pytest.raises(DeviceError, match=r"self-test failed on .* after 8 frames"):
+        split.evaluate()

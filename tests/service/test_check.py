@@ -140,3 +140,10 @@ def test_rings_that_cannot_be_placed_end_before_the_detector_is_connected(folder
     result = ringwatch(command, 'unit = "r_mm"\n[rings]\nd_spacings_A = [3.1]\n')
     assert result.exit_code == EXIT_CONFIG
     assert result.output.endswith("cannot be placed by their d-spacings on an axis in r_mm: use 2th_deg or q_A^-1\n")
+
+
+def test_split_pixels_are_told(folder: Path) -> None:
+    result = ringwatch("check", 'splitting = "bbox"\nbins = 50\n')
+    assert re.fullmatch(
+        r"bbox: a pixel reaches 1\.\d\d bins; sums are good to float64, not exact", told("split", result)
+    )

@@ -219,7 +219,7 @@ def test_an_unknown_key_is_told_with_what_was_probably_meant(folder: Path, secti
             '= [1.5, "x"]: should be "auto" or a list of at most 16 whole numbers from -2147',
         ),
         ("geometry", "unit", "2theta", '= "2theta": should be "2th_deg" or "2th_rad" or'),
-        ("geometry", "splitting", "bbox", '= "bbox": should be "no"'),
+        ("geometry", "splitting", "pixel", '= "pixel": should be "no" or "bbox" or "full"'),
         ("profiles", "sigma_clip", "of", '= "of": should be "off" or a table of thres (a number from 1 up to'),
         ("profiles", "sigma_clip", {"thres": 0.5}, "= {thres = 0.5}: should be"),
         ("profiles", "sigma_clip", {"thresh": 5}, "= {thresh = 5}: should be"),
@@ -408,3 +408,16 @@ def problems_or_none(mapping: Mapping) -> tuple[str, ...] | None:
 def test_any_mapping_is_a_configuration_or_a_config_error(sections: Mapping, others: Mapping) -> None:
     problems = problems_or_none(sections | others)
     assert problems is None or (problems and all(problems))
+
+
+@pytest.mark.parametrize("clip", [{"sigma_clip": {"thres": 4}}, {"median_clip": True}])
+def test_parts_of_pixels_are_not_clipped(folder: Path, clip: Mapping) -> None:
+    problem = problem_of(folder, geometry={"splitting": "full"}, profiles=clip)
+    assert problem.startswith(f"profiles: {next(iter(clip))} need whole pixels")
+    assert config_of(folder, geometry={"splitting": "full"}, profiles={"quantile": [0.2, 0.8]}).profiles.quantile
+    assert config_of(folder, profiles=clip).geometry.splitting == "no"
+
+
+def test_parts_of_pixels_are_not_weighed_with_a_monitor(folder: Path) -> None:
+    problem = problem_of(folder, geometry={"splitting": "bbox"}, accumulate={"monitor_reference": 1e6})
+    assert problem == 'accumulate: monitor_reference needs whole pixels: geometry.splitting = "no"'

@@ -31,6 +31,16 @@ metric = "spottiness_rings"
 target = 0.001
 max_frames = 16
 """
+SPLIT = """\
+[stream]
+endpoint = "tcp://127.0.0.1:9999"
+[geometry]
+poni = "powder.poni"
+bins = 600
+splitting = "full"
+[profiles]
+quantile = [0.4, 0.6]
+"""
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +126,30 @@ def test_without_a_rule_nothing_is_decided_nor_told(folder: Path) -> None:
     assert table(folder / "out.h5", "n_frames") == []
     assert result.output.splitlines()[-1] == "result: out.h5"
     assert result.output.splitlines()[-2].startswith("  averaged image:")
+
+
+def test_sums_of_split_pixels_say_that_they_are_rounded_and_merge_all_the_same(
+    folder: Path, frames: np.ndarray
+) -> None:
+    (folder / "split.toml").write_text(SPLIT)
+    for name in ("left", "right", "all"):
+        result = ringwatch("reduce", f"{name}.h5", "--config", "split.toml", "-o", f"{name}_out.h5")
+        assert result.exit_code == 0, result.output
+    assert ringwatch("merge", "right_out.h5", "left_out.h5", "-o", "merged.h5").exit_code == 0
+    merged, whole = read_result(folder / "merged.h5"), read_result(folder / "all_out.h5")
+    assert not whole.exact
+    assert not merged.exact
+    assert np.array_equal(merged.sums, whole.sums)
+    geometry = Geometry.from_poni(folder / "powder.poni", bins=600, splitting="full")
+    expected = Integrator(geometry).integrate(frames)
+    assert whole.digest == expected.digest
+    assert np.array_equal(whole.sums, expected.words)
+    with h5py.File(folder / "merged.h5") as file, h5py.File(folder / "all_out.h5") as all_of_it:
+        path = "entry/profiles/mean_union/intensity"
+        np.testing.assert_array_equal(file[path], expected.profile.intensity)
+        assert (
+            all_of_it["entry/profiles/quantile_accumulated/intensity"][()][expected.profile.count > 1e-6] >= 0
+        ).all()
 
 
 def test_merged_halves_are_the_whole(folder: Path) -> None:

@@ -104,8 +104,10 @@ class GeometryConfig(Section):
     """Share of the photons that reaches each pixel: counts are divided by it, as by pyFAI's absorption. Files as for
     `flat`."""
 
-    splitting: Literal["no"] = "no"
-    """"no": each pixel belongs to one bin, which keeps all sums exact."""
+    splitting: Literal["no", "bbox", "full"] = "no"
+    """"no": each pixel belongs to the bin of its centre, which keeps all sums exact. "bbox" and "full" split it among
+    the bins that it reaches, as pyFAI does: smooth profiles where bins are finer than pixels, sums good to float64,
+    twice the time. What is said of sectors, rings and grains always rests on whole pixels."""
 
     @property
     def dummies(self) -> tuple[int, ...] | None:
@@ -259,12 +261,38 @@ class DeviceConfig(Section):
     """Without it: a GPU, else a CPU."""
 
 
+def _of_whole_pixels(profiles: ProfilesConfig, info: ValidationInfo) -> ProfilesConfig:
+    """Clipping compares pixels with their own noise, of which a bin has only a part where they are split."""
+    geometry = info.data.get("geometry")
+    clipping = {"sigma_clip": profiles.sigma_clip != "off", "median_clip": profiles.median_clip}
+    asked = [name for name, is_on in clipping.items() if is_on]
+    if geometry is not None and geometry.splitting != "no" and asked:
+        raise ValueError(
+            f'{" and ".join(asked)} need whole pixels: the parts that geometry.splitting = "{geometry.splitting}" '
+            "makes scatter less than pixels do, so that clipping would keep the wrong ones; quantile works with parts"
+        )
+    return profiles
+
+
+Profiles = Annotated[ProfilesConfig, AfterValidator(_of_whole_pixels)]
+
+
+def _weighs_whole_pixels(accumulate: AccumulateConfig, info: ValidationInfo) -> AccumulateConfig:
+    geometry = info.data.get("geometry")
+    if accumulate.monitor_reference is not None and geometry is not None and geometry.splitting != "no":
+        raise ValueError('monitor_reference needs whole pixels: geometry.splitting = "no"')
+    return accumulate
+
+
+Accumulate = Annotated[AccumulateConfig, AfterValidator(_weighs_whole_pixels)]
+
+
 class FilesConfig(Section):
     """What recorded frames are reduced with: a configuration without a stream and without publishers."""
 
     geometry: GeometryConfig
-    profiles: ProfilesConfig = Field(default_factory=ProfilesConfig)
-    accumulate: AccumulateConfig = Field(default_factory=AccumulateConfig)
+    profiles: Profiles = Field(default_factory=ProfilesConfig)
+    accumulate: Accumulate = Field(default_factory=AccumulateConfig)
     rings: RingsConfig = Field(default_factory=RingsConfig)
     stop: StopConfig | None = None
     device: DeviceConfig = Field(default_factory=DeviceConfig)
@@ -283,8 +311,8 @@ class Config(Section):
 
     stream: StreamConfig
     geometry: GeometryConfig
-    profiles: ProfilesConfig = Field(default_factory=ProfilesConfig)
-    accumulate: AccumulateConfig = Field(default_factory=AccumulateConfig)
+    profiles: Profiles = Field(default_factory=ProfilesConfig)
+    accumulate: Accumulate = Field(default_factory=AccumulateConfig)
     rings: RingsConfig = Field(default_factory=RingsConfig)
     stop: StopConfig | None = None
     publish: PublishConfig = Field(default_factory=PublishConfig)

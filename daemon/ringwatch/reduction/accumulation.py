@@ -170,7 +170,7 @@ class Accumulation:
             radial=self.geometry.radial,
             edges=self.geometry.edges,
             unit=self.geometry.unit,
-            exact=True,
+            exact=self.geometry.is_exact,
             sums=accumulator.union.words if adds_up else None,
             norm_quantum=accumulator.union.norm_quantum,
             image_sum=total,

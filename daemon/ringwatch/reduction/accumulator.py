@@ -16,6 +16,7 @@ from ringwatch_gpu.batch import BatchIntegrator
 from ringwatch_gpu.errors import DeviceError
 from ringwatch_gpu.reference import ImageSums
 from ringwatch_gpu.rejection import Method
+from ringwatch_gpu.split_sums import SplitFrameSums
 from ringwatch_gpu.spottiness import spottiness, spottiness_class
 from ringwatch_gpu.summed_image import image_profile
 from ringwatch_gpu.sums import FrameSums, RingProfile, RingSums, ring_profiles
@@ -23,6 +24,8 @@ from ringwatch_gpu.validity import Validity
 
 ALL_FRAMES = WindowConfig()
 _ENOUGH_COUNTS = 20
+_SPLIT_TOLERANCE = 1e-6
+"""Relative, and in counts: sums of split pixels are rounded, to float64 and in each frame (see `SPLIT_UNITS`)."""
 
 
 class Accumulator:
@@ -97,12 +100,14 @@ class Accumulator:
         """
         n_frames = len(frame_numbers)
         frames = self.integrator.integrate(n_frames, self.validity, slot_set, exposure)
-        rows = frames.rows(self.integrator.static, exposure)
+        static = self.integrator.static
+        rows = frames.rows(static) if isinstance(frames, SplitFrameSums) else frames.rows(static, exposure)
         self.union = self.union.plus_rows(rows)
         self.exposure += n_frames if exposure is None else int(exposure.sum())
         if self._recent is not None:
             self._recent.add(rows, np.zeros(n_frames) if received_s is None else received_s)
-        return self._frame_rows(frame_numbers, frames, ring_profiles(rows, self.union.norm_quantum), exposure)
+        profiles = ring_profiles(rows, self.union.norm_quantum, is_exact=self.union.is_exact)
+        return self._frame_rows(frame_numbers, frames, profiles, exposure)
 
     def sample(self, slot_set: int = 0) -> None:
         """Take the azimuthal sectors of the first frame of the batch that was added last."""
@@ -115,20 +120,20 @@ class Accumulator:
         Raises
         ------
         DeviceError
-            Its signal and norm differ from those of the union: both are exact, so the device or its memory failed.
+            Its signal and norm differ from those of the union, by more than rounding can explain: the device or its
+            memory failed.
         """
         image = self.integrator.evaluate_image(self.exposure)
-        self._check(image)
-        quantum = self.union.norm_quantum
-        self._image_profile = image_profile(image, quantum)
-        averaged = RingProfile.of(
-            image.averaged_signal,
-            image.averaged_variance,
-            image.averaged_norm * quantum,
-            np.zeros_like(image.norm_sq),
-            image.count.astype(np.float64),
-        )
-        statistics, self.measurements = self._spots.evaluate(image, self._image_profile, self.n_frames)
+        split = self.integrator.split_profiles(self.n_frames)
+        if split is None:
+            self._check(image)
+            self._image_profile, averaged = _profiles_of(image, self.union.norm_quantum)
+            statistics, self.measurements = self._spots.evaluate(image, self._image_profile, self.n_frames)
+        else:
+            self._check_split(split[0])
+            self._image_profile, averaged = split
+            values = spottiness(self._image_profile, self.integrator.geometry.azimuth_fraction)
+            statistics, self.measurements = self._spots.evaluate(image, self._image_profile, self.n_frames, values)
         self.accumulated = Accumulated(
             self.n_frames, self._spottiness(self._image_profile), self._spottiness(averaged), statistics
         )
@@ -154,7 +159,7 @@ class Accumulator:
         """Profiles of the summed image without outliers, those that the integrator was made for; after `evaluate`."""
         found = self.integrator.reject_outliers(self.exposure)
         return [
-            self._profile(kind, "accumulated", profile, _few_counts(profile) if kind == "quantile" else None)
+            self._profile(kind, "accumulated", profile, self._few_counts(profile) if kind == "quantile" else None)
             for kind, profile in found.items()
         ]
 
@@ -162,16 +167,25 @@ class Accumulator:
     def _published_union(self) -> RingSums:
         return self.union if self._recent is None else self._recent.sums
 
+    def _few_counts(self, profile: RingProfile) -> str | None:
+        """Why quantiles mean little, if they do: those of few counts can only be whole numbers."""
+        image = self._image_profile or self.union.profile
+        filled = image.count > 0
+        counts = (profile.intensity * image.normalization)[filled] / image.count[filled]
+        if not counts.size or np.median(counts) >= _ENOUGH_COUNTS:
+            return None
+        advice = "; median_clip stands this" if self.integrator.geometry.is_exact else ""
+        return f"most bins have fewer than {_ENOUGH_COUNTS} counts a pixel, too few for quantiles{advice}"
+
     def _frame_rows(
         self,
         frame_numbers: NDArray[np.int64],
-        frames: FrameSums,
+        frames: FrameSums | SplitFrameSums,
         profiles: RingProfile,
         exposure: NDArray[np.uint64] | None,
     ) -> FrameRows:
         geometry = self.integrator.geometry
         values = spottiness(profiles, geometry.azimuth_fraction)
-        count = self.integrator.static.count.sum() - frames.lost_count.sum(axis=1)
         return FrameRows(
             self.origin,
             self._clock.time_ns(),
@@ -179,8 +193,8 @@ class Accumulator:
             values.plain,
             values.weighted,
             values.rings,
-            frames.signal.sum(axis=1),
-            (geometry.pixels - count.astype(np.int64)).astype(np.int64),
+            frames.total_signal,
+            geometry.pixels - frames.valid_pixels(self.integrator.static),
             None if exposure is None else exposure.astype(np.float64) * monitor.QUANTUM,
         )
 
@@ -188,11 +202,20 @@ class Accumulator:
         size = self.union.words.shape[-1]
         signal, norm = (exact.widened(words, size) for words in (exact.words(image.signal), image.norm))
         if not (np.array_equal(signal, self.union.words[0]) and np.array_equal(norm, self.union.words[3])):
-            device: cl.Device = self.integrator.context.devices[0]
-            raise DeviceError(
-                f"self-test failed on {device.name}: after {self.n_frames} frames the summed image and the sums of the "
-                "rings differ, although both are exact; the device or its memory cannot be trusted"
-            )
+            raise self._self_test_failed("although both are exact")
+
+    def _check_split(self, image: RingProfile) -> None:
+        union = self.union.profile
+        pairs = ((image.signal, union.signal), (image.normalization, union.normalization))
+        if not all(np.allclose(a, b, rtol=_SPLIT_TOLERANCE, atol=_SPLIT_TOLERANCE) for a, b in pairs):
+            raise self._self_test_failed("by more than rounding can explain")
+
+    def _self_test_failed(self, how: str) -> DeviceError:
+        device: cl.Device = self.integrator.context.devices[0]
+        return DeviceError(
+            f"self-test failed on {device.name}: after {self.n_frames} frames the summed image and the sums of the "
+            f"rings differ, {how}; the device or its memory cannot be trusted"
+        )
 
     def _spottiness(self, profile: RingProfile) -> Spottiness:
         geometry = self.integrator.geometry
@@ -226,10 +249,13 @@ class Accumulator:
         )
 
 
-def _few_counts(profile: RingProfile) -> str | None:
-    """Why quantiles mean little, if they do: those of few counts can only be whole numbers."""
-    filled = profile.count > 0
-    counts = profile.signal[filled] / profile.count[filled]
-    if not counts.size or np.median(counts) >= _ENOUGH_COUNTS:
-        return None
-    return f"most bins have fewer than {_ENOUGH_COUNTS} counts a pixel, too few for quantiles; median_clip stands this"
+def _profiles_of(image: ImageSums, norm_quantum: float) -> tuple[RingProfile, RingProfile]:
+    """Profiles of the summed and of the averaged image."""
+    averaged = RingProfile.of(
+        image.averaged_signal,
+        image.averaged_variance,
+        image.averaged_norm * norm_quantum,
+        np.zeros_like(image.norm_sq),
+        image.count.astype(np.float64),
+    )
+    return image_profile(image, norm_quantum), averaged

@@ -101,6 +101,7 @@ class GeometrySource:
             radial_range=config.radial_range,
             solid_angle=config.solid_angle,
             polarization=config.polarization_factor,
+            splitting=config.splitting,
         )
         mask, flat, absorption = (
             None if source is None else self._read_image(source, geometry.shape, name)

@@ -271,6 +271,6 @@ class SeriesReduction:
                 radial=geometry.radial,
                 edges=geometry.edges,
                 unit=geometry.unit,
-                exact=True,
+                exact=geometry.is_exact,
             )
         )

@@ -19,11 +19,14 @@ from ringwatch_gpu.ring_positions import RadialAxis
 from ringwatch_gpu.rings import Rings, find_rings, rings_at
 from ringwatch_gpu.scatter import Scatter, bin_spottiness, spottiness_scatter
 from ringwatch_gpu.sectors import GROUPS, equal_groups
+from ringwatch_gpu.spottiness import SpottinessValues
 from ringwatch_gpu.sums import RingProfile
 
 FindRings = Callable[[RingProfile], Rings]
 Floats = NDArray[np.float64]
 Measurements = Mapping[Metric, Measurement]
+Scatters = tuple[Scatter, Scatter, Scatter | None]
+"""Plain, weighted, and over the rings where there are any."""
 
 
 class SpotStatistics:
@@ -80,13 +83,18 @@ class SpotStatistics:
         """Take the sectors of a single frame, shape (groups, sectors)."""
         self._history.add(sectors)
 
-    def evaluate(self, image: ImageSums, profile: RingProfile, n_frames: int) -> tuple[Statistics, Measurements]:
+    def evaluate(
+        self, image: ImageSums, profile: RingProfile, n_frames: int, split: SpottinessValues | None = None
+    ) -> tuple[Statistics, Measurements]:
         """Statistics of the summed image.
 
         Parameters
         ----------
         profile
             Of the summed image.
+        split
+            Its spottiness where pixels are split. Then the sectors of whole pixels say how well it is known, and which
+            share is photon noise.
         """
         cake = Cake(image, n_frames)
         total, expected, length = cake.summed(self._group_first, self._group_last)
@@ -97,6 +105,8 @@ class SpotStatistics:
         found = self._find_rings(profile)
         rings = ring_scatter(cake, found, profile, self._history.overlap_length(fit, length)) if len(found) else None
         scatters = spottiness_scatter(image)
+        if split is not None:
+            scatters = _of_split(scatters, split)
         trend = _trend(rings)
         smooth = 0.0 if trend is None else trend.value**2
         measurements = _measurements(image, scatters, rings, smooth, self._rings_fraction)
@@ -114,9 +124,15 @@ class SpotStatistics:
         return statistics, measurements
 
 
+def _of_split(scatters: Scatters, split: SpottinessValues) -> Scatters:
+    plain, weighted, even = scatters
+    rings = None if even is None or np.isnan(split.rings) else even.scaled_to(float(split.rings) ** 2)
+    return plain.scaled_to(float(split.plain) ** 2), weighted.scaled_to(float(split.weighted) ** 2), rings
+
+
 def _measurements(
     image: ImageSums,
-    scatters: tuple[Scatter, Scatter, Scatter | None],
+    scatters: Scatters,
     rings: RingScatter | None,
     smooth: float,
     rings_fraction: float,
@@ -172,15 +188,7 @@ def _excess(scatter: Scatter, smooth: float) -> Measurement:
 def _relative_error(image: ImageSums, scatter: Scatter, smooth: float) -> Measurement:
     """Mean over the bins of standard error over intensity, as ID31 uses it; its scatter is that of the spottiness."""
     value = float(np.nanmean(bin_spottiness(image)))
-    ratio = value**2 / scatter.total if scatter.total > 0 else 0.0
-    like = Scatter(
-        value**2,
-        ratio * scatter.photons,
-        ratio * scatter.replicates,
-        ratio * scatter.slope,
-        ratio * scatter.trend_factor,
-    )
-    return _falling(like, smooth)
+    return _falling(scatter.scaled_to(value**2), smooth)
 
 
 def _spots(rings: RingScatter, rings_fraction: float) -> Measurement:

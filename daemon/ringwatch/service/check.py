@@ -53,6 +53,9 @@ def _geometry_lines(geometry: Geometry, section: GeometryConfig) -> Iterator[str
     energy = f", {geometry.energy_eV / 1e3:.3f} keV" if geometry.energy_eV else ""
     yield f"geometry    {geometry.source}: {geometry.shape[0]} x {geometry.shape[1]} pixels{energy}"
     yield f"bins        {geometry.bins} from {geometry.edges[0]:.4g} to {geometry.edges[-1]:.4g} {geometry.unit}"
+    if geometry.splitting is not None:
+        reach = geometry.splitting.length[~geometry.mask.ravel()].mean()
+        yield f"split       {section.splitting}: a pixel reaches {reach:.2f} bins; sums are good to float64, not exact"
     yield f"mask        {geometry.mask.mean():.1%} of the pixels are ignored (detector's own and the file's)"
     yield f"corrected   for {_corrections(geometry, section)}"
     kept = "kept" if geometry.norm_error <= LARGEST_NORM_ERROR else "EXCEEDED"

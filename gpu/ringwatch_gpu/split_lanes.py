@@ -1,0 +1,84 @@
+"""kernels/split_lanes.cl: split pixels, eight frames at once. The form for CPU devices."""
+
+import numpy as np
+import pyopencl as cl
+from numpy.typing import NDArray
+
+from .geometry import Geometry
+from .image import ImageBuffers
+from .lanes import lanes_bytes, lanes_constants, lanes_items
+from .memory import read
+from .programs import build
+from .split_sums import SPLIT_PLANES, SplitFrameSums
+from .splitting import Splitting
+from .tables import BATCH, LOST_PLANES, NO_DUMMIES, DeviceTables, constant, validity_arguments
+from .validity import Validity
+
+IMAGES, IMAGE_SUMS = 2, 8
+
+
+def split_lanes_program(context: cl.Context, geometry: Geometry, dtype: np.dtype[np.generic]) -> cl.Program:
+    """The compiled kernels for a geometry and a pixel type."""
+    return build(context, "split_lanes", lanes_constants(context, geometry, dtype), before=("lanes",))
+
+
+class SplitLaneKernels:
+    """kernels/split_lanes.cl: one frame a vector lane."""
+
+    def __init__(
+        self,
+        queue: cl.CommandQueue,
+        geometry: Geometry,
+        splitting: Splitting,
+        dtype: np.dtype[np.generic],
+        image: ImageBuffers,
+        tables: DeviceTables,
+    ) -> None:
+        self._queue, context = queue, queue.context
+        bins, self._items, flags = geometry.bins, lanes_items(context.devices[0]), cl.mem_flags
+        program = split_lanes_program(context, geometry, dtype)
+        zeros = constant(context, np.zeros(geometry.pixels, dtype))
+        split = tuple(constant(context, array) for array in (splitting.first_bin, splitting.start, splitting.share))
+        partial, losses = (cl.Buffer(context, flags.READ_WRITE, n) for n in lanes_bytes(context.devices[0], bins))
+        self._kept = (zeros, split, partial, losses)  # kernels do not keep their arguments alive
+        self._host = np.empty((BATCH, SPLIT_PLANES, bins))
+        self._lost = np.empty((BATCH, LOST_PLANES, bins), np.uint64)
+        self._images = np.empty((bins, IMAGES, IMAGE_SUMS))
+        self._sums, self._lost_sums, self._image_sums = (
+            cl.Buffer(context, flags.WRITE_ONLY, host.nbytes) for host in (self._host, self._lost, self._images)
+        )
+        self._integrate, self._reduce, self._reduce_lost, self._image, self._reduce_image = (
+            cl.Kernel(program, name)
+            for name in ("integrate_split", "reduce_split", "reduce_items", "sum_image", "reduce_image")
+        )
+        image_sum, pixels = (image.low, image.high, image.lost), (tables.bin_table, tables.norm_q, *split)
+        none = (np.uint32(0), np.uint32(0), np.uint32(0), NO_DUMMIES)
+        self._integrate.set_args(None, zeros, *pixels, *none, partial, losses, *image_sum)
+        self._reduce.set_args(partial, self._sums)
+        planes = np.uint32(LOST_PLANES)
+        self._reduce_lost.set_args(losses, planes, np.uint32(0), planes, self._lost_sums)
+        self._image.set_args(*pixels, *image_sum, np.uint32(0), partial)
+        self._reduce_image.set_args(partial, self._image_sums)
+
+    def change_mask(self, geometry: Geometry) -> None:
+        """Nothing to do: the kernels read from the tables which pixels are used."""
+
+    def integrate(self, frames: cl.Buffer, n_frames: int, validity: Validity) -> SplitFrameSums:
+        """Sums of a buffer's first frames."""
+        arguments = (np.uint32(n_frames), np.uint32(validity.rare), *validity_arguments(validity))
+        self._integrate.set_arg(0, frames)
+        for position, argument in enumerate(arguments, start=7):
+            self._integrate.set_arg(position, argument)
+        cl.enqueue_nd_range_kernel(self._queue, self._integrate, (self._items,), (1,))
+        cl.enqueue_nd_range_kernel(self._queue, self._reduce, (self._host[0].size,), None)
+        cl.enqueue_nd_range_kernel(self._queue, self._reduce_lost, (self._lost[0].size,), None)
+        read(self._queue, (self._host, self._sums), (self._lost, self._lost_sums))
+        return SplitFrameSums.of(self._host[:n_frames], self._lost[:n_frames])
+
+    def image_sums(self, n_frames: int) -> NDArray[np.float64]:
+        """Sums of the summed and of the averaged image, shape (2, 8, bins); see kernels/split_lanes.cl."""
+        self._image.set_arg(8, np.uint32(n_frames))
+        cl.enqueue_nd_range_kernel(self._queue, self._image, (self._items,), (1,))
+        cl.enqueue_nd_range_kernel(self._queue, self._reduce_image, (self._images[..., 0].size,), None)
+        read(self._queue, (self._images, self._image_sums))
+        return np.moveaxis(self._images, 0, -1)
