@@ -11,6 +11,7 @@ from .geometry import Geometry
 from .image import ImageBuffers, exposure_type, monitor_constant
 from .memory import read
 from .monitor import QUANTUM
+from .noise import Noise, PixelVariance
 from .programs import build
 from .sums import RingProfile
 
@@ -20,6 +21,7 @@ METHODS: tuple[Method, ...] = ("sigma_clip", "quantile", "median_clip")
 LANES = 64
 _CPU_ITEMS = 16
 _SUMS = 5
+_GAIN = 12  # position among the arguments
 _NOWHERE = np.uint32(0xFFFFFFFF)
 _LARGEST_WEIGHT_BITS = 62
 _BYTES_A_RANK = 4
@@ -35,11 +37,15 @@ class SigmaClip:
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Which outlier-rejecting profiles are made; ``quantile`` is (lowest, highest), each 0 to 1."""
+    """Which outlier-rejecting profiles are made; ``quantile`` is (lowest, highest), each 0 to 1.
+
+    ``variance`` is that of a pixel, for ``median_clip``; None is that of counts.
+    """
 
     sigma_clip: SigmaClip | None = SigmaClip()
     quantile: tuple[float, float] | None = (0.5, 0.5)
     median_clip: bool = True
+    variance: PixelVariance | None = None
 
     @property
     def methods(self) -> tuple[Method, ...]:
@@ -51,10 +57,12 @@ class Rejection:
 NO_REJECTION = Rejection(None, None, median_clip=False)
 
 
-def rejection_program(context: cl.Context, rejection: Rejection, share: bool, *, monitored: bool = False) -> cl.Program:
-    """The compiled kernels; ``share``: the form for GPUs."""
+def rejection_program(
+    context: cl.Context, rejection: Rejection, share: bool, *, monitored: bool = False, signed: bool = False
+) -> cl.Program:
+    """The compiled kernels; ``share``: the form for GPUs; ``signed``: signals may be negative."""
     methods = sum(1 << METHODS.index(method) for method in rejection.methods)
-    constants = {"LANES": LANES, "GROUPED": int(share), "METHODS": methods}
+    constants = {"LANES": LANES, "GROUPED": int(share), "METHODS": methods, "SIGNED": int(signed)}
     constants |= monitor_constant(monitored)
     return build(context, "rejection", constants, before=("bin_sums", "bin_quantiles"))
 
@@ -79,7 +87,8 @@ def weight_unit(largest: int, exposure: int) -> float:
 class RejectionKernels:
     """Outlier-rejecting profiles; all memory is taken here, none when they are made.
 
-    ``share`` is the form for GPUs, see kernels/rejection.cl; with ``monitored`` frames count for their exposure.
+    ``share`` is the form for GPUs, see kernels/rejection.cl; with ``monitored`` frames count for their exposure;
+    ``signed``: signals may be negative.
     """
 
     def __init__(
@@ -91,6 +100,7 @@ class RejectionKernels:
         share: bool,
         *,
         monitored: bool = False,
+        signed: bool = False,
     ) -> None:
         self._queue, self._share, self.rejection, context = queue, share, rejection, queue.context
         self._pixels, self._exposure_type = geometry.pixels, exposure_type(monitored)
@@ -104,20 +114,23 @@ class RejectionKernels:
         self._first_bin = cl.Buffer(context, flags.READ_ONLY, 4 * (self._items + 1))
         self._host = np.empty((len(METHODS), geometry.bins, _SUMS))
         self._sums = cl.Buffer(context, flags.WRITE_ONLY, self._host.nbytes)
-        program = rejection_program(context, rejection, share, monitored=monitored)
+        program = rejection_program(context, rejection, share, monitored=monitored, signed=signed)
         self._sort, self._reject = cl.Kernel(program, "sort_pixels"), cl.Kernel(program, "reject")
-        summed = (image.low, image.high, image.lost_exposure)
-        self._sort.set_args(self._rank, *summed, np.uint32(geometry.pixels), sums, self._lost)
+        pixels, quantum = np.uint32(geometry.pixels), np.float64(geometry.signal_quantum)
+        self._sort.set_args(self._rank, image.low, image.high, image.lost_exposure, pixels, quantum, sums, self._lost)
+        self._floors = cl.Buffer(context, flags.READ_ONLY, 8 * geometry.bins)
         unknown = (self._exposure_type(0), np.float64(1))
         self._reject.set_args(
             sums, self._lost, self._norm, self._bin_start, self._first_bin, np.uint32(geometry.bins), *unknown,
-            *_parameters(rejection), *scratch, self._sums,
+            *_parameters(rejection), np.float64(1), self._floors, *scratch, self._sums,
         )  # fmt: skip
         self.change_mask(geometry)
 
     def change_mask(self, geometry: Geometry) -> None:
         """Go on with a geometry that differs in its mask only: some 100 ms at 4M pixels."""
         self._largest_weight = largest_weight(geometry)
+        self._noise = Noise.of(geometry, self.rejection.variance)
+        self._reject.set_arg(_GAIN, np.float64(self._noise.gain))
         rank, bin_start = _ranks(geometry)
         norm = np.zeros(self._norm.size // 4, np.uint32)
         used = rank != _NOWHERE
@@ -132,9 +145,11 @@ class RejectionKernels:
         """The summed image begins anew."""
         cl.enqueue_fill_buffer(self._queue, self._lost, np.zeros(1, np.uint32), 0, self._lost.size)
 
-    def run(self, exposure: int) -> dict[Method, RingProfile]:
-        """Profiles of the summed image, whose frames count for ``exposure`` > 0."""
+    def run(self, exposure: int, n_frames: int) -> dict[Method, RingProfile]:
+        """Profiles of the summed image, whose ``n_frames`` count for ``exposure`` > 0."""
         unit = weight_unit(self._largest_weight, exposure)
+        floor = self._noise.weighed(exposure / n_frames).floor / unit
+        cl.enqueue_copy(self._queue, self._floors, floor)
         self._reject.set_arg(6, self._exposure_type(exposure))
         self._reject.set_arg(7, np.float64(unit))
         group = LANES if self._share else 1

@@ -1,6 +1,6 @@
 """The sums of every radial bin, exact: of each frame of a batch, and of any set of frames.
 
-With s the signal of a pixel, g its normalization in units of ``norm_quantum`` and valid pixels only:
+With s the signal of a pixel in whole quanta, g its normalization in units of ``norm_quantum`` and valid pixels only:
 signal = sum s, signal_sq = sum s^2, norm_signal = sum g s, norm = sum g, norm_sq = sum g^2, count = number of pixels.
 All are integers, so the union of two sets is addition, and taking a part away is subtraction: any order, any device,
 any partition gives the same bits (Kieffer et al., J. Appl. Cryst. (2025), with the cross term made exact).
@@ -8,7 +8,7 @@ any partition gives the same bits (Kieffer et al., J. Appl. Cryst. (2025), with 
 Where a monitor says how much beam each frame had, the norm of a pixel in a frame is f g, with f as in `monitor`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -61,7 +61,7 @@ class FrameSums:
     What the invalid pixels took away is kept apart (``lost_*``): norms and counts of valid frames are static.
     """
 
-    signal: NDArray[np.uint64]
+    signal: NDArray[np.int64]
     signal_sq: Words
     norm_signal: Words
     lost_count: NDArray[np.uint64]
@@ -82,7 +82,7 @@ class FrameSums:
         """
         n_frames, bins = self.signal.shape
         rows = np.zeros((n_frames, len(ROWS), bins, 2), np.uint64)
-        rows[:, 0, :, 1], rows[:, 1], rows[:, 2] = self.signal, self.signal_sq, self.norm_signal
+        rows[:, 0], rows[:, 1], rows[:, 2] = exact.signed_words(self.signal), self.signal_sq, self.norm_signal
         rows[:, 3], rows[:, 4], rows[:, 5, :, 1] = static.norm, static.norm_sq, static.count
         if self.lost_count.any():
             rows[:, 3] = exact.subtract(rows[:, 3], exact.words(self.lost_norm))
@@ -140,47 +140,49 @@ class RingSums:
         Name of everything that must be equal for two sums to be merged.
     norm_quantum
         One unit of g, or of f g.
+    signal_quantum
+        One unit of s, in counts: part of the digest.
     """
 
     words: Words
     n_frames: int
     digest: str
     norm_quantum: float
+    signal_quantum: float = 1.0
 
     @classmethod
-    def zero(cls, bins: int, digest: str, norm_quantum: float, size: int = 2) -> "RingSums":
+    def zero(
+        cls, bins: int, digest: str, norm_quantum: float, size: int = 2, signal_quantum: float = 1.0
+    ) -> "RingSums":
         """The sums of no frame, of ``size`` words each."""
-        return cls(np.zeros((len(ROWS), bins, size), np.uint64), 0, digest, norm_quantum)
+        return cls(np.zeros((len(ROWS), bins, size), np.uint64), 0, digest, norm_quantum, signal_quantum)
 
     @classmethod
     def none_of(cls, geometry: Geometry, monitor_reference: float | None = None) -> "RingSums":
         """The sums of no frame of a geometry, where there is a monitor: weighed with it."""
+        bins, quantum = geometry.bins, geometry.signal_quantum
         if monitor_reference is None:
-            return cls.zero(geometry.bins, geometry.digest, geometry.norm_quantum)
+            return cls.zero(bins, geometry.digest, geometry.norm_quantum, signal_quantum=quantum)
         name, unit = monitor.digest(geometry.digest, monitor_reference), geometry.norm_quantum * monitor.QUANTUM
-        return cls.zero(geometry.bins, name, unit, monitor.WORDS)
+        return cls.zero(bins, name, unit, monitor.WORDS, quantum)
 
     def __add__(self, other: "RingSums") -> "RingSums":
         self._require_same(other)
-        return RingSums(
-            exact.add(self.words, other.words), self.n_frames + other.n_frames, self.digest, self.norm_quantum
-        )
+        return replace(self, words=exact.add(self.words, other.words), n_frames=self.n_frames + other.n_frames)
 
     def __sub__(self, other: "RingSums") -> "RingSums":
         self._require_same(other)
-        return RingSums(
-            exact.subtract(self.words, other.words), self.n_frames - other.n_frames, self.digest, self.norm_quantum
-        )
+        return replace(self, words=exact.subtract(self.words, other.words), n_frames=self.n_frames - other.n_frames)
 
     def plus_rows(self, rows: Words) -> "RingSums":
         """These sums and those of a batch of frames, shape (frames, 6, bins, words)."""
         words = exact.add(self.words, exact.total(rows))
-        return RingSums(words, self.n_frames + len(rows), self.digest, self.norm_quantum)
+        return replace(self, words=words, n_frames=self.n_frames + len(rows))
 
     def minus_rows(self, rows: Words) -> "RingSums":
         """These sums without those of frames that are in them, shape (frames, 6, bins, words)."""
         words = exact.subtract(self.words, exact.total(rows))
-        return RingSums(words, self.n_frames - len(rows), self.digest, self.norm_quantum)
+        return replace(self, words=words, n_frames=self.n_frames - len(rows))
 
     def rebinned(self, fine: Geometry, coarse: Geometry) -> "RingSums":
         """The sums of coarser bins: what integrating the same frames with ``coarse`` gives, bit for bit.
@@ -205,7 +207,7 @@ class RingSums:
         if fine.digest != self.digest:
             raise DigestMismatch(self.digest, fine.digest)
         words = exact.grouped(self.words, places(fine, coarse), coarse.bins)
-        return RingSums(words, self.n_frames, coarse.digest, self.norm_quantum)
+        return replace(self, words=words, digest=coarse.digest)
 
     def row(self, name: str) -> Integers:
         """One of `ROWS` as Python integers, shape (bins,)."""
@@ -214,7 +216,7 @@ class RingSums:
     @cached_property
     def profile(self) -> RingProfile:
         """The profile of all frames together."""
-        return ring_profiles(self.words, self.norm_quantum)
+        return ring_profiles(self.words, self.norm_quantum, self.signal_quantum)
 
     def _require_same(self, other: "RingSums") -> None:
         if self.digest != other.digest:
@@ -229,8 +231,8 @@ def _weighed(rows: Words, exposure: NDArray[np.uint64]) -> Words:
     return weighed
 
 
-def ring_profiles(rows: Words, norm_quantum: float) -> RingProfile:
-    """Profiles from the six sums, shape (..., 6, bins, words): arrays of shape (..., bins).
+def ring_profiles(rows: Words, norm_quantum: float, signal_quantum: float = 1.0) -> RingProfile:
+    """Profiles in counts from the six sums, shape (..., 6, bins, words): arrays of shape (..., bins).
 
     With V, T, H, G1, G2 the rows and m = V / G1: variance = T - 2 m H + m^2 G2, in float64. What cancels costs
     4 T / variance times 1e-16; the few bins where that could matter (pixels almost equal) are taken in integers.
@@ -241,7 +243,8 @@ def ring_profiles(rows: Words, norm_quantum: float) -> RingProfile:
     cancelled = variance < _CANCELLED * T
     if cancelled.any():
         variance[cancelled] = exact_variance(np.moveaxis(rows, -3, 0)[:, cancelled])
-    return RingProfile.of(V, variance, G1 * norm_quantum, G2 * norm_quantum**2, n)
+    signal, variance = V * signal_quantum, variance * signal_quantum**2
+    return RingProfile.of(signal, variance, G1 * norm_quantum, G2 * norm_quantum**2, n)
 
 
 def exact_variance(rows: Words) -> NDArray[np.float64]:

@@ -85,7 +85,7 @@ def test_two_keys_are_enough_and_all_others_have_the_documented_defaults(folder:
     assert (config.stream.end_timeout_s, config.stream.late_s) == (10, 1)
     geometry = config.geometry
     assert (geometry.unit, geometry.bins, geometry.radial_range, geometry.mask) == ("2th_deg", "pixel", None, None)
-    assert (geometry.flat, geometry.absorption) == (None, None)
+    assert (geometry.flat, geometry.absorption, geometry.dark, geometry.quantum) == (None, None, None, "auto")
     assert (geometry.dummy, geometry.solid_angle, geometry.polarization) == ("auto", True, 0.99)
     assert (config.profiles.interval_s, config.accumulate.scope) == (1, "series")
     assert (config.rings.calibrant, config.rings.d_spacings_A, config.stop) == (None, None, None)

@@ -112,10 +112,11 @@ class Accumulation:
 
     def open(self, integrator: BatchIntegrator, validity: Validity) -> Accumulator:
         """Get ready for frames."""
-        window, reference = self._settings.window, self._settings.monitor_reference
+        settings, statistics = self._settings, self._statistics
         self.accumulator = Accumulator(
-            self.origin, integrator, validity, self._statistics, self._clock, window, reference
-        )
+            self.origin, integrator, validity, statistics, self._clock, settings.window, settings.monitor_reference,
+            settings.variance,
+        )  # fmt: skip
         return self.accumulator
 
     def add(self, accumulator: Accumulator, frames: Sequence[Frame], slot_set: int) -> FrameRows:
@@ -173,6 +174,7 @@ class Accumulation:
             exact=True,
             sums=accumulator.union.words if adds_up else None,
             norm_quantum=accumulator.union.norm_quantum,
+            signal_quantum=accumulator.union.signal_quantum,
             image_sum=total,
             image_lost=lost,
             fates=self._fates + self._start.fates.since(self._fates_before),

@@ -14,6 +14,7 @@ from ringwatch.reduction.statistics import Measurements, SpotStatistics
 from ringwatch_gpu import exact, monitor
 from ringwatch_gpu.batch import BatchIntegrator
 from ringwatch_gpu.errors import DeviceError
+from ringwatch_gpu.noise import Noise, PixelVariance, modelled
 from ringwatch_gpu.reference import ImageSums
 from ringwatch_gpu.rejection import Method
 from ringwatch_gpu.spottiness import SpottinessValues, spottiness
@@ -44,6 +45,9 @@ class Accumulator:
         Of which frames the published union is; of blocks one accumulator holds one.
     monitor_reference
         The monitor at which intensities are given; the integrator is then a ``monitored`` one.
+    variance
+        Variance of a pixel, for the mean profiles and as the noise of the statistics; None takes that of the pixels of
+        a bin for the former, and of photons for the latter.
 
     Attributes
     ----------
@@ -62,9 +66,11 @@ class Accumulator:
         clock: Clock,
         window: WindowConfig = ALL_FRAMES,
         monitor_reference: float | None = None,
+        variance: PixelVariance | None = None,
     ) -> None:
         self.origin, self.integrator, self.validity, self._clock = origin, integrator, validity, clock
-        self._spots, self._window = statistics, window
+        self._spots, self._window, self._variance = statistics, window, variance
+        self._noise = Noise.of(integrator.geometry, variance)
         self.union = RingSums.none_of(integrator.geometry, monitor_reference)
         self._recent = RecentSums(self.union, window) if window.kind == "last" else None
         self.exposure = 0
@@ -102,12 +108,14 @@ class Accumulator:
         self.exposure += n_frames if exposure is None else int(exposure.sum())
         if self._recent is not None:
             self._recent.add(rows, np.zeros(n_frames) if received_s is None else received_s)
-        return self._frame_rows(frame_numbers, frames, ring_profiles(rows, self.union.norm_quantum), exposure)
+        profiles = ring_profiles(rows, self.union.norm_quantum, self.union.signal_quantum)
+        return self._frame_rows(frame_numbers, frames, profiles, exposure)
 
     def sample(self, slot_set: int = 0) -> None:
         """Take the azimuthal sectors of the first frame of the batch that was added last."""
         if self._spots.wants_sectors:
-            self._spots.add_sectors(self.integrator.sector_sums(self.validity, 0, slot_set))
+            sectors = self.integrator.sector_sums(self.validity, 0, slot_set)
+            self._spots.add_sectors(sectors.astype(np.float64) * self.union.signal_quantum)
 
     def evaluate(self) -> Statistics:
         """Statistics of the summed image; afterwards ``accumulated`` and ``measurements`` are up to date.
@@ -119,9 +127,10 @@ class Accumulator:
         """
         image = self.integrator.evaluate_image(self.exposure)
         self._check(image)
-        quantum = self.union.norm_quantum
+        noise = self._noise.weighed(self.exposure / self.n_frames)
+        image, quantum = image.in_counts(self.union.signal_quantum, noise), self.union.norm_quantum
         self._image_profile = RingProfile.of(
-            image.signal.astype(np.float64),
+            np.asarray(image.signal, np.float64),
             image.variance,
             exact.to_float(image.norm) * quantum,
             image.norm_sq * quantum**2,
@@ -151,9 +160,11 @@ class Accumulator:
 
     def profiles(self) -> list[Profile]:
         """Mean profiles of the union and, once evaluated, of the summed image."""
-        found = [self._profile("mean", "union", self._published_union.profile)]
+        union = self._published_union.profile
+        found = [self._profile("mean", "union", self._modelled(union, union))]
         if self._image_profile is not None:
-            found.append(self._profile("mean", "accumulated", self._image_profile))
+            of_image = self._modelled(self._image_profile, self.union.profile)
+            found.append(self._profile("mean", "accumulated", of_image))
         return found
 
     def reject_outliers(self) -> list[Profile]:
@@ -185,20 +196,25 @@ class Accumulator:
             values.plain,
             values.weighted,
             values.rings,
-            frames.signal.sum(axis=1),
+            frames.signal.sum(axis=1) * self.union.signal_quantum,
             (geometry.pixels - count.astype(np.int64)).astype(np.int64),
             None if exposure is None else exposure.astype(np.float64) * monitor.QUANTUM,
         )
 
     def _check(self, image: ImageSums) -> None:
         size = self.union.words.shape[-1]
-        signal, norm = (exact.widened(words, size) for words in (exact.words(image.signal), image.norm))
+        total = exact.signed_words(image.signal.astype(np.int64, copy=False))
+        signal, norm = (exact.widened(words, size) for words in (total, image.norm))
         if not (np.array_equal(signal, self.union.words[0]) and np.array_equal(norm, self.union.words[3])):
             device: cl.Device = self.integrator.context.devices[0]
             raise DeviceError(
                 f"self-test failed on {device.name}: after {self.n_frames} frames the summed image and the sums of the "
                 "rings differ, although both are exact; the device or its memory cannot be trusted"
             )
+
+    def _modelled(self, profile: RingProfile, union: RingProfile) -> RingProfile:
+        """The profile as it is published; ``union`` is that of the same frames, and counts the pixels of each."""
+        return profile if self._variance is None else modelled(profile, self._variance, union.count)
 
     def _spottiness(self, profile: RingProfile) -> Spottiness:
         geometry = self.integrator.geometry
