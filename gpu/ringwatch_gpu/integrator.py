@@ -24,7 +24,8 @@ class Integrator:
     device
         Where to compute; by default the best one found.
     dummies
-        Pixel values that mean "invalid in this frame"; by default the detectors' convention (see `Validity`).
+        Pixel values that mean "invalid in this frame", and no others do; by default the detectors' convention (see
+        `Validity`).
 
     Examples
     --------
@@ -45,7 +46,8 @@ class Integrator:
         Parameters
         ----------
         frames
-            One frame (rows, columns) or several (frames, rows, columns) of integers of 8, 16 or 32 bits.
+            One frame (rows, columns) or several (frames, rows, columns) of integers of 8, 16 or 32 bits, or of float32
+            where the geometry says to what they are rounded (`Geometry.signed`).
 
         Raises
         ------
@@ -54,8 +56,7 @@ class Integrator:
         """
         stack = self._as_stack(np.asarray(frames))
         validity = Validity.of(stack.dtype, self._dummies)
-        batch = self._batch_for(stack.dtype)
-        sums = RingSums.none_of(self.geometry)
+        batch, sums = self._batch_for(stack.dtype, validity), RingSums.none_of(self.geometry)
         for first in range(0, len(stack), BATCH):
             part = stack[first : first + BATCH]
             batch.slots[: len(part)] = part
@@ -68,7 +69,8 @@ class Integrator:
             raise ValueError(f"frames of shape {frames.shape} do not fit a geometry of {self.geometry.shape}")
         return stack
 
-    def _batch_for(self, dtype: np.dtype[np.generic]) -> BatchIntegrator:
+    def _batch_for(self, dtype: np.dtype[np.generic], validity: Validity) -> BatchIntegrator:
         if self._batch is None or self._batch.dtype != dtype:
-            self._batch = BatchIntegrator(self.geometry, dtype, self._device, evaluates=False)
+            negatives = validity.lowest < 0
+            self._batch = BatchIntegrator(self.geometry, dtype, self._device, evaluates=False, negatives=negatives)
         return self._batch
