@@ -52,10 +52,10 @@ class Scene:
         weights = bin_weights(signal, mean, count, geometry.azimuth_fraction)
         variance, norm = squares.sum(axis=1), count * quanta
         return ImageSums(
-            signal.astype(np.uint64), exact.words((norm * n_frames).astype(np.uint64)), count.astype(np.uint64),
+            signal.astype(np.int64), exact.words((norm * n_frames).astype(np.uint64)), count.astype(np.uint64),
             norm * quanta * n_frames**2, variance, signal / n_frames, norm, variance / n_frames**2,
-            cake.astype(np.uint64), self._pixels * quanta * n_frames,
-            squares / np.maximum(signal, 1)[:, np.newaxis] ** 2, weights,
+            cake.astype(np.int64), self._pixels * quanta * n_frames,
+            squares, weights,
         )  # fmt: skip
 
     def _summed(self, values: np.ndarray) -> np.ndarray:

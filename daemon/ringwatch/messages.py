@@ -241,7 +241,7 @@ class SeriesEvent:
 class FrameRows:
     """Topic ``frames``: one entry a frame, in the order they were reduced. Never dropped silently.
 
-    ``spottiness_rings`` is NaN where no bin qualifies. ``count`` and ``total_signal`` are over all radial bins.
+    ``spottiness_rings`` is NaN where no bin qualifies. ``total_signal`` is over all radial bins, in counts.
     ``monitor`` is what the norms of each frame were multiplied by, I0 / reference; None where there is no monitor.
     """
 
@@ -251,7 +251,7 @@ class FrameRows:
     spottiness: NDArray[np.float64]
     spottiness_weighted: NDArray[np.float64]
     spottiness_rings: NDArray[np.float64]
-    total_signal: NDArray[np.uint64]
+    total_signal: NDArray[np.float64]
     masked_pixels: NDArray[np.int64]
     monitor: NDArray[np.float64] | None = None
 
@@ -521,10 +521,11 @@ class SeriesResult:
     ----------
     sums
         uint64, shape (6, bins, 2): signal, signal squared, norm x signal, norm, norm squared, count as (high, low)
-        words of a 128-bit two's complement integer; norms in units of ``norm_quantum``. With a monitor (6, bins, 3).
-        None where frames are not added up.
+        words of a 128-bit two's complement integer; norms in units of ``norm_quantum``, signals of ``signal_quantum``.
+        With a monitor (6, bins, 3). None where frames are not added up.
     image_sum, image_lost
-        Pixel-wise sum of valid counts and number of frames in which the pixel was invalid, shape (rows, columns).
+        Pixel-wise sum of valid signals in units of ``signal_quantum`` and number of frames in which the pixel was
+        invalid, shape (rows, columns).
     missing
         Intervals of frame numbers never received, (first, last), at most 1000; none where several series are added up.
     window
@@ -548,7 +549,8 @@ class SeriesResult:
     exact: bool
     sums: NDArray[np.uint64] | None
     norm_quantum: float
-    image_sum: NDArray[np.uint64] | None
+    signal_quantum: float
+    image_sum: NDArray[np.int64] | None
     image_lost: NDArray[np.uint32] | None
     fates: Fates
     missing: tuple[tuple[int, int], ...]

@@ -21,6 +21,7 @@ from .programs import context_of
 from .reference import ImageSums
 from .rejection import NO_REJECTION, Method, Rejection, RejectionKernels, rejection_bytes, rejection_program
 from .sectors import SectorKernel, sectors_program
+from .signals import PixelFormat
 from .split_groups import SplitGroupKernels, split_groups_program
 from .split_lanes import SplitLaneKernels, split_lanes_program
 from .split_sums import SplitFrameSums, image_profiles, moved_statics, split_statics
@@ -32,10 +33,13 @@ Form = Literal["lanes", "groups"]
 
 SLOT_SETS = 2
 _LARGEST_PRODUCT = 1 << 64
+_LARGEST_SIGNED_SQUARE = 0.999 * 2.0**126
 _BYTES_A_PIXEL = 41
 """Tables 6, summed image 12, sorted pixels 8; at most 5 for runs within a sector, 10 for runs within a cell."""
 _BYTES_A_SPLIT_PIXEL, _BYTES_AN_ENTRY = 6, 12
 """First bin and first entry of a pixel; pixel, share and norm of an entry."""
+
+_BYTES_A_DARK = 4
 
 
 def default_form(device: cl.Device) -> Form:
@@ -57,11 +61,12 @@ def compile_kernels(geometry: Geometry, device: cl.Device, rejection: Rejection 
     else:
         program = split_groups_program if is_gpu else split_lanes_program
     for dtype in ("u1", "u2", "u4"):
-        program(context, geometry, np.dtype(dtype))
-        sectors_program(context, np.dtype(dtype), share=is_gpu)
+        pixels = PixelFormat.of(geometry, np.dtype(dtype))
+        program(context, geometry, pixels)
+        sectors_program(context, pixels, share=is_gpu)
     image_program(context, geometry, share=is_gpu)
     if rejection.methods:
-        rejection_program(context, rejection, share=is_gpu)
+        rejection_program(context, rejection, share=is_gpu, signed=geometry.quantum is not None)
 
 
 class BatchIntegrator:
@@ -72,7 +77,7 @@ class BatchIntegrator:
     geometry
         Bin and norm of every pixel.
     dtype
-        Pixel type of the frames, an integer of 8, 16 or 32 bits.
+        Pixel type of the frames: an integer of 8, 16 or 32 bits, or float32 where `Geometry.signed` was called.
     device
         Where to compute.
     form
@@ -84,10 +89,15 @@ class BatchIntegrator:
         Which outlier-rejecting profiles `reject_outliers` makes; they take 44 bytes a pixel.
     monitored
         Whether frames of the summed image count for their exposure (see `monitor`), instead of each for 1; that takes
-        8 bytes a pixel.
+        8 bytes a pixel. Only for signals that are never negative.
+    negatives
+        Whether values below zero of a signed type count (`Validity.lowest` < 0).
 
     Raises
     ------
+    ValueError
+        Float pixels, and the geometry does not say to what they are rounded; signals that may be negative where there
+        is a monitor or pixels are split.
     OutOfDeviceMemory, KernelBuildError
     """
 
@@ -101,15 +111,20 @@ class BatchIntegrator:
         evaluates: bool = True,
         rejection: Rejection = NO_REJECTION,
         monitored: bool = False,
+        negatives: bool = False,
     ) -> None:
         self.geometry, self.dtype, self.monitored = geometry, dtype, monitored
+        self._pixels = PixelFormat.of(geometry, dtype, negatives=negatives)
+        if monitored and self._pixels.is_signed:
+            raise ValueError("a monitor weighs counts that are never negative")
         self.form = form or default_form(device)
         share = self.form == "groups"
         batch_bytes = BATCH * geometry.pixels * dtype.itemsize
         evaluation = evaluation_bytes(geometry.bins, share, monitored=monitored) if evaluates else (0, 0)
         histograms = (0, 0) if share else lanes_bytes(device, geometry.bins)
         rejecting = rejection_bytes(geometry, monitored=monitored) if rejection.methods else (0,)
-        tables = (_BYTES_A_PIXEL + 8 * monitored) * geometry.pixels + _split_bytes(geometry)
+        a_pixel = _BYTES_A_PIXEL + 8 * monitored + _BYTES_A_DARK * self._pixels.is_signed
+        tables = a_pixel * geometry.pixels + _split_bytes(geometry)
         needed = SLOT_SETS * batch_bytes + tables + sum(evaluation + histograms + rejecting)
         check_memory(device, needed, max(batch_bytes, *evaluation, *histograms, *rejecting))
         self.context = context_of(device)
@@ -118,26 +133,37 @@ class BatchIntegrator:
         self._image = ImageBuffers(self._queue, geometry.pixels, monitored=monitored)
         self._whole = StaticSums.of(geometry.bin_table, geometry.norm_q, geometry.bins)
         self.static = self._whole if geometry.splitting is None else split_statics(geometry, geometry.splitting)
-        self._tables = DeviceTables(self._queue, geometry)
+        self._tables = DeviceTables(self._queue, geometry, self._pixels)
         on_device = (self._queue, geometry, self._whole, self._tables, self._image, share)
         self._evaluation = ImageEvaluation(*on_device, monitored=monitored) if evaluates else None
         self._lost_exposure = (
-            LostExposureKernel(self._queue, geometry, dtype, self._image, self._tables) if monitored else None
+            LostExposureKernel(self._queue, geometry, self._pixels, self._image, self._tables) if monitored else None
         )
         self._kernels = self._make_kernels()
-        self._sectors = SectorKernel(self._queue, geometry, dtype, share)
+        self._sectors = SectorKernel(self._queue, geometry, self._pixels, self._tables, share)
         self._rejection = (
-            RejectionKernels(self._queue, geometry, self._image, rejection, share, monitored=monitored)
+            RejectionKernels(
+                self._queue,
+                geometry,
+                self._image,
+                rejection,
+                share,
+                signed=self._pixels.is_signed,
+                monitored=monitored,
+            )
             if rejection.methods
             else None
         )
         self._image_used = False
+        self._squares = np.zeros(geometry.bins)
         self._largest_norm = int(geometry.norm_q.max(initial=0))
 
-    def fits(self, geometry: Geometry, dtype: np.dtype[np.generic]) -> bool:
+    def fits(self, geometry: Geometry, dtype: np.dtype[np.generic], *, negatives: bool = False) -> bool:
         """Whether `change_mask` is enough to reduce frames of this type with this geometry."""
-        same_tables = geometry.norm_q is self.geometry.norm_q and geometry.splitting is self.geometry.splitting
-        return dtype == self.dtype and same_tables
+        mine = self.geometry
+        same_norm, same_dark = geometry.norm_q is mine.norm_q, geometry.dark_q is mine.dark_q
+        same_signal = same_dark and geometry.quantum == mine.quantum and negatives == self._pixels.negatives
+        return dtype == self.dtype and same_norm and same_signal and geometry.splitting is mine.splitting
 
     def change_mask(self, geometry: Geometry) -> None:
         """Go on with a geometry that differs in its mask only, in some 0.1 s; no large buffer is made anew."""
@@ -194,18 +220,25 @@ class BatchIntegrator:
     ) -> FrameSums:
         planes, seen = kernels.integrate(slots.buffer, n_frames, validity)
         signal, square, product, lost, lost_norm, lost_low, lost_high = np.moveaxis(planes[:n_frames], 1, 0)
-        signal_sq, norm_signal = exact.words(square), exact.words(product)
-        if self._overflows(int(signal.max(initial=0)), seen):
+        signal = signal.copy().view(np.int64)
+        if self._overflows(signal, square, seen):
             wide = np.moveaxis(kernels.integrate_wide(slots.buffer, n_frames, validity)[:n_frames], 1, 0)
-            signal_sq, norm_signal = exact.from_halves(wide[0], wide[1]), exact.from_halves(wide[2], wide[3])
+            from_halves = exact.from_signed_halves if self._pixels.is_signed else exact.from_halves
+            signal_sq, norm_signal = exact.from_halves(wide[0], wide[1]), from_halves(wide[2], wide[3])
+        elif self._pixels.is_signed:
+            signal_sq, norm_signal = exact.words(square), exact.signed_words(product.copy().view(np.int64))
+        else:
+            signal_sq, norm_signal = exact.words(square), exact.words(product)
+        if self._pixels.is_signed:
+            self._squares += exact.to_float(signal_sq).sum(axis=0)
         if self._lost_exposure is not None and exposure is not None and lost.any():
             self._lost_exposure.add(slots.buffer, validity, exposure)
         return FrameSums(
-            signal.copy(), signal_sq, norm_signal, lost.copy(), lost_norm.copy(), exact.from_halves(lost_low, lost_high)
+            signal, signal_sq, norm_signal, lost.copy(), lost_norm.copy(), exact.from_halves(lost_low, lost_high)
         )
 
-    def sector_sums(self, validity: Validity, slot: int = 0, which: int = 0) -> NDArray[np.uint64]:
-        """Valid counts of one frame of the batch integrated last, of radial groups x azimuthal sectors, (64, 72).
+    def sector_sums(self, validity: Validity, slot: int = 0, which: int = 0) -> NDArray[np.int64]:
+        """Valid signals of one frame of the batch integrated last, of radial groups x azimuthal sectors, (64, 72).
 
         To be called after `integrate`, which has made the slots of the set ``which`` visible to the device.
         """
@@ -223,7 +256,8 @@ class BatchIntegrator:
         """
         if self._evaluation is None:
             raise ValueError("this integrator was made with evaluates=False")
-        return self._evaluation.run(exposure)
+        # Of signed signals frames count for 1. S is the sum of N of them, so that S^2 <= N sum s^2.
+        return self._evaluation.run(exposure, exposure * self._squares if self._pixels.is_signed else None)
 
     def split_profiles(self, n_frames: int) -> tuple[RingProfile, RingProfile] | None:
         """Profiles of the summed image, which holds ``n_frames`` > 0 frames, and of the averaged one, of split pixels.
@@ -238,8 +272,8 @@ class BatchIntegrator:
         """Outlier-rejecting profiles of the summed image, whose frames count for ``exposure`` > 0: those asked for."""
         return {} if self._rejection is None else self._rejection.run(exposure)
 
-    def read_image(self) -> tuple[NDArray[np.uint64], NDArray[np.uint32]]:
-        """The summed image and in how many frames each pixel was lost, both (rows, columns)."""
+    def read_image(self) -> tuple[NDArray[np.int64], NDArray[np.uint32]]:
+        """The summed image in quanta and in how many frames each pixel was lost, both (rows, columns)."""
         total, lost = self._image.read()
         return total.reshape(self.geometry.shape), lost.reshape(self.geometry.shape)
 
@@ -255,19 +289,28 @@ class BatchIntegrator:
             if self._rejection is not None:
                 self._rejection.clear()
         self._image_used = False
+        self._squares[:] = 0
 
     def _make_kernels(self) -> GroupKernels | LaneKernels | SplitGroupKernels | SplitLaneKernels:
         geometry, groups = self.geometry, self.form == "groups"
-        end = (self.dtype, self._image, self._tables)
+        end = (self._pixels, self._image, self._tables)
         if geometry.splitting is not None:
             split = SplitGroupKernels if groups else SplitLaneKernels
             return split(self._queue, geometry, geometry.splitting, *end)
         whole = GroupKernels if groups else LaneKernels
         return whole(self._queue, geometry, *end)
 
-    def _overflows(self, largest_signal: int, seen: int) -> bool:
-        """Whether a 64-bit sum may have wrapped: sum s^2 <= max(s) sum s, sum g s <= max(g) sum s."""
-        return largest_signal * max(seen, self._largest_norm) >= _LARGEST_PRODUCT
+    def _overflows(self, signal: NDArray[np.int64], square: NDArray[np.uint64], seen: int) -> bool:
+        """Whether a 64-bit sum may have wrapped: sum s^2 <= max(s) sum s, sum g s <= max(g) sum s.
+
+        Signed signals may cancel. For them sum s^2 <= n max(s)^2, and (sum g s)^2 <= sum s^2 sum g^2.
+        """
+        if not self._pixels.is_signed:
+            return int(signal.max(initial=0)) * max(seen, self._largest_norm) >= _LARGEST_PRODUCT
+        if int(self.static.count.max(initial=0)) * seen**2 >= _LARGEST_PRODUCT:
+            return True
+        largest = (square.astype(np.float64) * exact.to_float(self.static.norm_sq)).max(initial=0.0)
+        return bool(largest >= _LARGEST_SIGNED_SQUARE)
 
 
 def _split_bytes(geometry: Geometry) -> int:

@@ -43,7 +43,8 @@ class WholePixels:
         self._queue = queue
         self._rank = cl.Buffer(queue.context, cl.mem_flags.READ_ONLY, _BYTES_A_RANK * geometry.pixels)
         self._kernel = cl.Kernel(program, "sort_pixels")
-        self._kernel.set_args(self._rank, image.low, image.high, image.lost_exposure, np.uint32(geometry.pixels), *to)
+        pixels, quantum = np.uint32(geometry.pixels), np.float64(geometry.signal_quantum)
+        self._kernel.set_args(self._rank, image.low, image.high, image.lost_exposure, pixels, quantum, *to)
 
     def change_mask(self, geometry: Geometry) -> Order:
         """Go on with a geometry that differs in its mask only."""

@@ -1,4 +1,4 @@
-"""Tables of pixels and a factor in, tables with the factor in their normalization out: a flat field, an absorption."""
+"""Pixel tables and an image in, corrected tables out: a flat field or an absorption as a factor, a dark in quanta."""
 
 from dataclasses import replace
 from typing import Any
@@ -55,6 +55,38 @@ def multiply_norm(tables: PixelTables, factor: NDArray[Any], name: str) -> Pixel
         norm_quantum=quantum,
         norm_error=(1 + tables.norm_error) * (1 + error) - 1,
     )
+
+
+DARK_QUANTUM = 2.0**-8
+"""Unit of signals, in counts, where they are no whole counts."""
+
+SMALLEST_QUANTUM = 2.0**-16
+
+REACH = 1 << 30
+"""Raw values and darks of more quanta are out of range: their difference fits into 32 bits."""
+
+
+def dark_in_quanta(
+    dark: NDArray[Any], quantum: float, shape: tuple[int, int]
+) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """A dark as whole multiples of the quantum, shape (pixels,), and True where it is of no use, shape (rows, columns).
+
+    Parameters
+    ----------
+    dark
+        What each pixel counts without a beam, shape (rows, columns).
+
+    Raises
+    ------
+    GeometryError
+        The dark is of another shape, holds no real numbers, or leaves no pixel.
+    """
+    check_image(dark.shape, dark.dtype, shape, "dark")
+    quanta = np.rint(dark.astype(np.float64) / quantum)
+    unusable = ~(np.abs(quanta) < REACH)
+    if unusable.all():
+        raise GeometryError("the dark leaves no pixel: none has a finite value that is small enough")
+    return np.where(unusable, 0, quanta).astype(np.int32).ravel(), unusable
 
 
 def product(earlier: Factor | None, factor: NDArray[Any] | None) -> Factor | None:

@@ -14,11 +14,23 @@ Integers = NDArray[np.object_]
 _DIGIT_BITS = 24  # a bin of 2^29 pixels still sums exactly in float64: 24 + 29 = 53 bits
 _MASK_32 = np.uint64(0xFFFFFFFF)
 _SHIFT_32 = np.uint64(32)
+_SIGN = np.uint64(63)
 
 
 def words(low: NDArray[np.uint64], high: NDArray[np.uint64] | None = None) -> Words:
     """Word array from its low (and high) halves."""
     return np.stack([np.zeros_like(low) if high is None else high, low], axis=-1)
+
+
+def signed_words(values: NDArray[np.int64]) -> Words:
+    """Word array of signed integers."""
+    return words(values.view(np.uint64), (values >> 63).view(np.uint64))
+
+
+def from_signed_halves(low: NDArray[np.uint64], high: NDArray[np.uint64]) -> Words:
+    """The words of ``high * 2^32 + low``, where ``high`` is a sum in two's complement."""
+    carried = (high.view(np.int64) >> 32).view(np.uint64)
+    return add(words(high << _SHIFT_32, carried), words(low))
 
 
 def from_halves(low: NDArray[np.uint64], high: NDArray[np.uint64]) -> Words:
@@ -105,7 +117,11 @@ def from_integers(values: Integers, size: int = 2) -> Words:
 
 
 def to_float(a: Words) -> NDArray[np.float64]:
-    """Nearest float64 of non-negative words, to one unit in the last place."""
+    """Nearest float64, to one unit in the last place."""
+    negative = (a[..., 0] >> _SIGN).astype(np.bool_)
+    if negative.any():  # nothing cancels where the magnitude is taken first
+        magnitude = to_float(np.where(negative[..., np.newaxis], subtract(np.zeros_like(a), a), a))
+        return np.where(negative, -magnitude, magnitude)
     number = a[..., 0].astype(np.float64)
     for word in range(1, a.shape[-1]):
         number = number * 2.0**64 + a[..., word].astype(np.float64)
@@ -122,3 +138,12 @@ def bincount(index: NDArray[np.integer], values: NDArray[np.uint64], bins: int) 
         high = sums >> np.uint64(64 - shift) if shift else np.zeros_like(sums)
         result = add(result, words(sums << np.uint64(shift), high))
     return result
+
+
+def signed_bincount(
+    index: NDArray[np.integer], values: NDArray[np.int64], factor: NDArray[np.uint64], bins: int
+) -> Words:
+    """Exact sum of ``values`` x ``factor``, magnitudes below 2^64, per index in [0, bins)."""
+    magnitude = np.abs(values).astype(np.uint64) * factor
+    up, down = (bincount(index, np.where(part, magnitude, np.uint64(0)), bins) for part in (values > 0, values < 0))
+    return subtract(up, down)

@@ -1,5 +1,6 @@
 """A PONI file, masks and factors in, a Geometry out: bin and integer normalization of each pixel, named by a digest."""
 
+import math
 import os
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import geometry_cache, regrouping
-from .correction import Factor, multiply_norm, product
+from .correction import DARK_QUANTUM, SMALLEST_QUANTUM, Factor, dark_in_quanta, multiply_norm, product
 from .errors import GeometryError
 from .geometry_pyfai import (
     SECTORS,
@@ -75,6 +76,10 @@ class Geometry:
         How pixels are split among bins; None where each belongs to one.
     flat, absorption
         The factors that `corrected` brought into the normalization, shape (rows, columns); None where there is none.
+    quantum
+        Unit of the signals in counts: a power of two, 1 at most. None: they are the raw counts, unsigned integers.
+    dark_q
+        What `signed` takes off each pixel, in quanta, shape (pixels,); None where nothing is.
     """
 
     shape: tuple[int, int]
@@ -97,6 +102,8 @@ class Geometry:
     splitting: Splitting | None = None
     flat: Factor | None = None
     absorption: Factor | None = None
+    quantum: float | None = None
+    dark_q: NDArray[np.int32] | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -209,6 +216,33 @@ class Geometry:
         factors = product(self.flat, flat), product(self.absorption, absorption)
         return replace(self._with(tables), flat=factors[0], absorption=factors[1])
 
+    def signed(self, quantum: float = DARK_QUANTUM, dark: NDArray[Any] | None = None) -> "Geometry":
+        """The same geometry for signals that are no unsigned counts: rint(raw / quantum) - rint(dark / quantum).
+
+        Sums hold whole multiples of ``quantum``; profiles are in counts. Pixels whose dark is no finite number, or
+        beyond 2^30 quanta, are ignored.
+
+        Parameters
+        ----------
+        quantum
+            Unit of the signals in counts: a power of two from 2^-16 to 1.
+        dark
+            What each pixel counts without a beam, shape (rows, columns). It takes the place of an earlier one.
+
+        Raises
+        ------
+        GeometryError
+            The quantum is no such number; the dark is of another shape, holds no real numbers, or leaves no pixel;
+            pixels are split.
+        """
+        if self.splitting is not None:
+            raise GeometryError("split pixels hold unsigned counts: a dark or float pixels need whole ones")
+        if not (SMALLEST_QUANTUM <= quantum <= 1 and math.frexp(quantum)[0] == 0.5):
+            raise GeometryError(f"a quantum of {quantum}: a power of two from 2^-16 to 1 is needed")
+        dark_q, unusable = (None, None) if dark is None else dark_in_quanta(dark, quantum, self.shape)
+        geometry = replace(self, quantum=quantum, dark_q=dark_q)
+        return geometry.masked(np.zeros(self.shape, np.bool_) if unusable is None else unusable)
+
     def cake(self, azimuthal_bins: int) -> "Geometry":
         """The same rings, each cut into equal parts of the circle, the first of which begins at -180 degrees.
 
@@ -288,12 +322,25 @@ class Geometry:
         return _PLANCK_TIMES_LIGHT_EV_M / self.wavelength_m if self.wavelength_m else None
 
     @property
+    def dark(self) -> NDArray[np.float64] | None:
+        """What is taken off each pixel, in counts, shape (rows, columns); None where nothing is."""
+        if self.dark_q is None or self.quantum is None:
+            return None
+        return (self.dark_q.astype(np.float64) * self.quantum).reshape(self.shape)
+
+    @property
+    def signal_quantum(self) -> float:
+        """What one unit of a summed signal is, in counts."""
+        return self.quantum or 1.0
+
+    @property
     def _tables(self) -> PixelTables:
         return PixelTables(**{field.name: getattr(self, field.name) for field in fields(PixelTables)})
 
     def _with(self, tables: PixelTables) -> "Geometry":
         """The same origin and factors with other tables."""
-        return replace(self, **vars(tables), azimuth_fraction=_azimuth_fraction(tables), digest=table_digest(tables))
+        digest = table_digest(tables, self.signal_quantum, self.dark_q)
+        return replace(self, **vars(tables), azimuth_fraction=_azimuth_fraction(tables), digest=digest)
 
 
 def _cached_tables(recipe: Recipe, source: str, folder: Path) -> PixelTables:

@@ -178,15 +178,25 @@ def build_tables(recipe: Recipe, integrator: Any, source: str) -> PixelTables:
     )
 
 
-def table_digest(tables: PixelTables) -> str:
-    """SHA-256 of all that must be equal before two sums may be added, as hexadecimal digits."""
+def table_digest(tables: PixelTables, quantum: float = 1.0, dark_q: NDArray[np.int32] | None = None) -> str:
+    """SHA-256 of all that must be equal before two sums may be added, as hexadecimal digits.
+
+    Parameters
+    ----------
+    quantum
+        Unit of the signals, in counts.
+    dark_q
+        What is taken off each pixel, in quanta, shape (pixels,).
+    """
     words = {"shape": tables.shape, "unit": tables.unit, "norm_quantum": tables.norm_quantum}
     words |= {"azimuthal_bins": tables.azimuthal_bins} if tables.azimuthal_bins > 1 else {}
     splitting = "no" if tables.splitting is None else tables.splitting.digest
-    rules = {"splitting": splitting, "signal_quantum": 1, "monitor_reference": None}
+    rules = {"splitting": splitting, "signal_quantum": 1 if quantum == 1 else quantum, "monitor_reference": None}
     digest = hashlib.sha256(json.dumps(words | rules, sort_keys=True).encode())
     for array, dtype in ((tables.edges, "<f8"), (tables.norm_q, "<u4"), (tables.bin_table, "<u2")):
         digest.update(np.ascontiguousarray(array, dtype).data)
+    if dark_q is not None:
+        digest.update(np.ascontiguousarray(dark_q, "<i4").data)
     return digest.hexdigest()
 
 

@@ -107,13 +107,15 @@ class Cake:
     ----------
     counts, expected
         Shape (bins, sectors); ``expected`` if each bin were even around the azimuth.
+    noise
+        Variance of the noise of ``counts``; without a dark the counts themselves.
     length
         Length of a sector along each bin, as its mean norm in a frame, shape (bins,).
     """
 
     def __init__(self, image: ImageSums, n_frames: int) -> None:
         norm = image.cake_norm
-        self.counts = image.cake_signal.astype(np.float64)
+        self.counts, self.noise = image.cake_signal.astype(np.float64), image.cake_noise
         total = norm.sum(axis=1)
         mean = self.counts.sum(axis=1) / np.where(total > 0, total, 1.0)
         self.expected = norm * mean[:, np.newaxis]
@@ -121,11 +123,20 @@ class Cake:
 
     def summed(self, first: NDArray[np.int64], last: NDArray[np.int64]) -> tuple[Floats, Floats, Floats]:
         """Counts and expected counts (stretches, sectors), and mean length of a sector (stretches,)."""
+        member = self._members(first, last)
+        bins = np.maximum(member.sum(axis=1), 1)
+        return member @ self.counts, member @ self.expected, np.maximum(member @ self.length / bins, 1e-9)
+
+    def summed_noise(self, first: NDArray[np.int64], last: NDArray[np.int64]) -> Floats:
+        """Variance of the noise of the counts, shape (stretches, sectors)."""
+        return self._members(first, last) @ self.noise
+
+    def _members(self, first: NDArray[np.int64], last: NDArray[np.int64]) -> Floats:
+        """1 where a bin belongs to a stretch, shape (stretches, bins)."""
         member = np.zeros((first.size, len(self.counts)))
         for row, (begin, end) in enumerate(zip(first, last, strict=True)):
             member[row, begin:end] = 1.0
-        bins = np.maximum(member.sum(axis=1), 1)
-        return member @ self.counts, member @ self.expected, np.maximum(member @ self.length / bins, 1e-9)
+        return member
 
 
 def ring_scatter(cake: Cake, rings: Rings, profile: RingProfile, overlap_length: float) -> RingScatter:
@@ -142,21 +153,25 @@ def ring_scatter(cake: Cake, rings: Rings, profile: RingProfile, overlap_length:
     fit = SmoothFit(expected)
     background = rings.summed(rings.background * profile.normalization)
     seen = fit.counts(expected) / np.maximum(expected.sum(axis=1), 1e-300)
-    total = fit.counts(counts)
+    noise_of_cells = cake.summed_noise(rings.first, rings.last)
+    total, noise = fit.counts(counts), fit.counts(noise_of_cells)
     net = total - background * seen
     whole = 1 / (1 - 2 * _leak(overlap_length, length))  # what the borders of the sectors hide, as a factor
     squares = fit.residuals(counts) ** 2
     variance, variances = fit.variance(squares), fit.variance_without_one(squares)
-    part = np.where(fit.covered, counts, 0.0)
+    part, noise_part = (np.where(fit.covered, cells, 0.0) for cells in (counts, noise_of_cells))
     share = np.where(fit.covered, expected, 0.0) / np.maximum(fit.counts(expected), 1e-300)[:, np.newaxis]
-    totals = (total[:, np.newaxis] - part) / np.maximum(1 - share, 1e-9)
+    totals, noises = (
+        (whole_ring[:, np.newaxis] - cells) / np.maximum(1 - share, 1e-9)
+        for whole_ring, cells in ((total, part), (noise, noise_part))
+    )
     nets = np.maximum(totals - (background * seen)[:, np.newaxis], _LEAST_LEFT * net[:, np.newaxis])
     good = fit.usable & (net > 0)
     safe, safes = np.where(good, net, np.nan), np.where(good[:, np.newaxis], nets, np.nan)
-    grains, grain_replicates = (variance - total) * whole, (variances - totals) * whole[:, np.newaxis]
-    relative = (np.maximum(grains, 0) + total) / safe**2
-    relatives = (np.maximum(grain_replicates, 0) + totals) / safes**2
-    photons = total / safe**2
+    grains, grain_replicates = (variance - noise) * whole, (variances - noises) * whole[:, np.newaxis]
+    relative = (np.maximum(grains, 0) + noise) / safe**2
+    relatives = (np.maximum(grain_replicates, 0) + noises) / safes**2
+    photons = noise / safe**2
     smooth, has_trend, smooth_replicates = fit.smooth_variance(counts, variance)
     spots, bound, spots_replicates = _spots(
         grains / safe**2, grain_replicates / safes**2, photons, np.maximum(fit.degrees, 1)

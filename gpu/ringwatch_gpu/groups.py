@@ -11,16 +11,14 @@ from .geometry import Geometry
 from .image import ImageBuffers
 from .memory import read
 from .programs import build
+from .signals import NO_DUMMIES, PixelFormat
 from .tables import (
     BATCH,
-    NO_DUMMIES,
     SUM_PLANES,
     WIDE_PLANES,
     DeviceTables,
     SortedPixels,
     constant,
-    pixel_type,
-    validity_arguments,
 )
 from .validity import Validity
 
@@ -28,17 +26,14 @@ GROUP = 64
 _SEGMENT_PIXELS = 4096
 
 
-def groups_program(
-    context: cl.Context, geometry: Geometry, dtype: np.dtype[np.generic], group: int = GROUP
-) -> cl.Program:
+def groups_program(context: cl.Context, geometry: Geometry, pixels: PixelFormat, group: int = GROUP) -> cl.Program:
     """The compiled kernels for a geometry, a pixel type and a work-group size."""
-    return build(context, "groups", groups_constants(geometry, dtype, group))
+    return build(context, "groups", groups_constants(geometry, pixels, group), pixels.before)
 
 
-def groups_constants(geometry: Geometry, dtype: np.dtype[np.generic], group: int) -> Mapping[str, int | str]:
+def groups_constants(geometry: Geometry, pixels: PixelFormat, group: int) -> Mapping[str, int | str]:
     """What the kernels are built with."""
-    constants: dict[str, int | str] = {"PIXEL": pixel_type(dtype), "PIXELS": geometry.pixels}
-    return {**constants, "BINS": geometry.bins, "GROUP": group}
+    return {**pixels.constants, "PIXELS": geometry.pixels, "BINS": geometry.bins, "GROUP": group}
 
 
 class GroupKernels:
@@ -48,14 +43,15 @@ class GroupKernels:
         self,
         queue: cl.CommandQueue,
         geometry: Geometry,
-        dtype: np.dtype[np.generic],
+        pixels: PixelFormat,
         image: ImageBuffers,
         tables: DeviceTables,
         group: int = GROUP,
     ) -> None:
-        self._queue, self._group, self._pixels, context = queue, group, geometry.pixels, queue.context
+        self._queue, self._group, self._pixels, context = queue, group, pixels, queue.context
+        self._items = -(-geometry.pixels // group) * group
         bins = geometry.bins
-        program = groups_program(context, geometry, dtype, group)
+        program = groups_program(context, geometry, pixels, group)
         self._seen = cl.Buffer(context, cl.mem_flags.READ_WRITE, 4)
         self._sums = cl.Buffer(context, cl.mem_flags.READ_WRITE, BATCH * bins * SUM_PLANES * 8)
         self._host = np.empty((BATCH, SUM_PLANES, bins), np.uint64)
@@ -63,10 +59,12 @@ class GroupKernels:
         self._wide = cl.Kernel(program, "integrate_wide")
         self._accumulate = cl.Kernel(program, "accumulate_image")
         none = (np.uint32(0), NO_DUMMIES)
-        self._integrate.set_args(None, *[None] * 4, *none, self._sums, self._seen)
-        self._wide.set_args(None, *[None] * 4, *none, self._sums)
+        self._dark = tables.dark  # kept: kernels do not keep their arguments alive
+        self._integrate.set_args(None, *[None] * 4, *none, self._sums, self._seen, *self._dark)
+        self._wide.set_args(None, *[None] * 4, *none, self._sums, *self._dark)
         self.change_mask(geometry)
-        self._accumulate.set_args(None, tables.bin_table, np.uint32(0), *none, image.low, image.high, image.lost)
+        summed = (image.low, image.high, image.lost)
+        self._accumulate.set_args(None, tables.bin_table, np.uint32(0), *none, *summed, *self._dark)
 
     def change_mask(self, geometry: Geometry) -> None:
         """Sort the used pixels anew."""
@@ -81,15 +79,14 @@ class GroupKernels:
 
     def integrate(self, frames: cl.Buffer, n_frames: int, validity: Validity) -> tuple[NDArray[np.uint64], int]:
         """Planes of a buffer's first frames, (8, 7, bins), valid until the next call, and the OR of all values."""
-        limit, dummies = validity_arguments(validity)
+        limit, dummies = self._pixels.arguments(validity)
         self._integrate.set_arg(0, frames)
         self._accumulate.set_arg(0, frames)
         for position, argument in enumerate((np.uint32(n_frames), limit, dummies), start=2):
             self._accumulate.set_arg(position, argument)
         cl.enqueue_fill_buffer(self._queue, self._seen, np.zeros(1, np.uint32), 0, 4)
         self._launch(self._integrate, n_frames, limit, dummies)
-        rounded = -(-self._pixels // self._group) * self._group
-        cl.enqueue_nd_range_kernel(self._queue, self._accumulate, (rounded,), (self._group,))
+        cl.enqueue_nd_range_kernel(self._queue, self._accumulate, (self._items,), (self._group,))
         seen = np.empty(1, np.uint32)
         read(self._queue, (seen, self._seen), (self._host, self._sums))
         return self._host, int(seen[0])
@@ -97,7 +94,7 @@ class GroupKernels:
     def integrate_wide(self, frames: cl.Buffer, n_frames: int, validity: Validity) -> NDArray[np.uint64]:
         """Halves of squares and products, (8, 4, bins)."""
         self._wide.set_arg(0, frames)
-        self._launch(self._wide, n_frames, *validity_arguments(validity))
+        self._launch(self._wide, n_frames, *self._pixels.arguments(validity))
         host = np.empty((BATCH, WIDE_PLANES, self._host.shape[2]), np.uint64)
         read(self._queue, (host, self._sums))
         return host

@@ -47,14 +47,14 @@ class ImageBuffers:
         for buffer in (self.low, self.high, self.lost, self.lost_exposure):
             cl.enqueue_fill_buffer(self._queue, buffer, np.zeros(1, np.uint32), 0, buffer.size)
 
-    def read(self) -> tuple[NDArray[np.uint64], NDArray[np.uint32]]:
-        """Pixel-wise sum of valid counts and number of frames lost, both (pixels,)."""
+    def read(self) -> tuple[NDArray[np.int64], NDArray[np.uint32]]:
+        """Pixel-wise sum of valid signals and number of frames lost, both (pixels,)."""
         low, high, lost = (np.empty(self._pixels, np.uint32) for _ in range(3))
         read(self._queue, (low, self.low), (high, self.high), (lost, self.lost))
         total = high.astype(np.uint64)
         total <<= np.uint64(32)
         total |= low
-        return total, lost
+        return total.view(np.int64), lost
 
     def read_lost_exposure(self) -> NDArray[np.uint64] | None:
         """What the lost frames would have counted for, (pixels,); None without a monitor."""
@@ -116,7 +116,7 @@ class ImageEvaluation:
     ) -> None:
         self._queue, self._bins, context, flags = queue, geometry.bins, queue.context, cl.mem_flags
         self._exposure_type, self._lost_integers = exposure_type(monitored), _lost_integers(monitored)
-        self._unit = monitor.QUANTUM if monitored else 1.0
+        self._unit, self._signal_quantum = monitor.QUANTUM if monitored else 1.0, geometry.signal_quantum
         self._items, copies = _items_and_copies(share)
         self.change_mask(geometry, static)
         self._cakes_bytes, partial_bytes = evaluation_bytes(geometry.bins, share, monitored=monitored)
@@ -143,8 +143,15 @@ class ImageEvaluation:
         self._static, self._azimuth_fraction = static, geometry.azimuth_fraction
         self._cake_norm: NDArray[np.uint64] | None = None
 
-    def run(self, exposure: int) -> ImageSums:
-        """Statistics of the summed image, whose frames count for ``exposure`` > 0."""
+    def run(self, exposure: int, squares: NDArray[np.float64] | None = None) -> ImageSums:
+        """Statistics of the summed image, whose frames count for ``exposure`` > 0.
+
+        Parameters
+        ----------
+        squares
+            No bin's squared pixels add up to more, shape (bins,). None where no pixel is negative: then the squared
+            signal is.
+        """
         static, integers = self._static, self._lost_integers
         shift = max(exposure.bit_length() - _CAKE_EXPOSURE_BITS, 0)
         self._first.set_arg(8, self._exposure_type(exposure))
@@ -152,31 +159,33 @@ class ImageEvaluation:
         cake_signal, missing = self._sum_cake(self._first)
         planes = integers + _LOST_FLOATS
         lost = self._sum_partial(planes * self._bins, integers * self._bins).reshape(planes, -1)
-        lost_signal, gone, gone_norm, *missing_norm = lost[:integers]
+        gone, gone_norm, *missing_norm = lost[1:integers]
+        lost_signal, cake_signal = lost[0].view(np.int64), cake_signal.view(np.int64)
         lost_average, lost_square = lost[integers:].view(np.float64)
-        signal, count = cake_signal.sum(axis=0, dtype=np.uint64), static.count - gone
+        signal, count = cake_signal.sum(axis=0), static.count - gone
         norm = exact.subtract(_product(static.norm, exposure), _from_digits(*missing_norm))
         averaged_signal = (signal - lost_signal) / (exposure * self._unit) + lost_average
         averaged_norm = exact.to_float(exact.subtract(static.norm, exact.words(gone_norm)))
         norm_sq = np.where(count > 0, exact.to_float(static.norm_sq) * float(exposure) ** 2 - lost_square, 0.0)
         intensity = signal / _nonzero(exact.to_float(norm))
-        weights = bin_weights(signal.astype(np.float64), intensity, count, self._azimuth_fraction)
+        weights = bin_weights(signal * self._signal_quantum, intensity, count, self._azimuth_fraction)
         norm_of_cake = self._norm_of_cake(exposure, missing, shift)
         means = np.stack([intensity * exposure, averaged_signal / _nonzero(averaged_norm)], axis=1)
-        scatter, (variance, averaged_variance) = self._second_pass(exposure, means, signal)
+        largest = np.maximum(signal, 1).astype(np.float64) ** 2 if squares is None else _power_of_two(squares)
+        scatter, (variance, averaged_variance) = self._second_pass(exposure, means, largest)
         return ImageSums(
             signal, norm, count, norm_sq, variance, averaged_signal, averaged_norm, averaged_variance,
             cake_signal.T, norm_of_cake, scatter, weights,
         )  # fmt: skip
 
     def _second_pass(
-        self, exposure: int, means: NDArray[np.float64], signal: NDArray[np.uint64]
+        self, exposure: int, means: NDArray[np.float64], largest: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Relative variance of the cells, (bins, SECTORS); variances of summed and averaged image, (2, bins)."""
+        """Variance of the cells, (bins, SECTORS); variances of summed and averaged image, (2, bins)."""
         self._second.set_arg(8, self._exposure_type(exposure))
         cl.enqueue_copy(self._queue, self._mean, means)
-        cl.enqueue_copy(self._queue, self._per_square, SCATTER_UNITS / np.maximum(signal, 1).astype(np.float64) ** 2)
-        scatter = self._sum_cake(self._second)[0].T / SCATTER_UNITS
+        cl.enqueue_copy(self._queue, self._per_square, SCATTER_UNITS / largest)
+        scatter = self._sum_cake(self._second)[0].T / SCATTER_UNITS * largest[:, np.newaxis]
         variances = self._sum_partial(2 * self._bins, 0).view(np.float64).reshape(-1, 2)
         return scatter, variances.T
 
@@ -222,6 +231,11 @@ def _from_digits(low: NDArray[np.uint64], middle: NDArray[np.uint64], high: NDAr
     """The words of sums of 32-bit digits, the lowest first."""
     total = exact.from_halves(low, middle)
     return total if high is None else exact.add(total, exact.words(np.zeros_like(high), high))
+
+
+def _power_of_two(squares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Not below them, and not below 1: scaling by it rounds nothing."""
+    return np.exp2(np.ceil(np.log2(np.maximum(squares, 1.0))))
 
 
 def _nonzero(norm: NDArray[np.float64]) -> NDArray[np.float64]:

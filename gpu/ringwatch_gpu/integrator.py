@@ -21,7 +21,8 @@ from .validity import Validity
 
 Frames = ArrayLike | Iterable[ArrayLike]
 """One frame (rows, columns), several (frames, rows, columns), or anything that yields one frame after the other, such
-as a dataset of h5py; integers of 8, 16 or 32 bits, all of one type. At most eight are held at a time."""
+as a dataset of h5py; integers of 8, 16 or 32 bits, or float32 where the geometry says to what they are rounded
+(`Geometry.signed`); all of one type. At most eight are held at a time."""
 
 
 class Integrator:
@@ -34,7 +35,8 @@ class Integrator:
     device
         Where to compute; by default the best one found.
     dummies
-        Pixel values that mean "invalid in this frame"; by default the detectors' convention (see `Validity`).
+        Pixel values that mean "invalid in this frame", and no others do; by default the detectors' convention (see
+        `Validity`).
     rejection
         Which outlier-rejecting profiles `accumulate` makes.
 
@@ -107,7 +109,8 @@ class Integrator:
         if not part:
             return
         dtype = part[0].dtype.newbyteorder("=")
-        validity, batch = Validity.of(dtype, self._dummies), self._batch_for(dtype, evaluates)
+        validity = Validity.of(dtype, self._dummies)
+        batch = self._batch_for(dtype, evaluates, negatives=validity.lowest < 0)
         batch.clear()
         while part:
             for slot, frame in zip(batch.slots, part, strict=False):
@@ -122,11 +125,13 @@ class Integrator:
             raise ValueError(f"a frame of {frame.dtype} among frames of {dtype}")
         return frame
 
-    def _batch_for(self, dtype: np.dtype[np.generic], evaluates: bool) -> BatchIntegrator:
+    def _batch_for(self, dtype: np.dtype[np.generic], evaluates: bool, *, negatives: bool) -> BatchIntegrator:
         if self._batch is None or self._batch.dtype != dtype or (evaluates and not self._evaluates):
             self._evaluates = evaluates
             rejection = self._rejection if evaluates else NO_REJECTION
-            self._batch = BatchIntegrator(self.geometry, dtype, self._device, evaluates=evaluates, rejection=rejection)
+            self._batch = BatchIntegrator(
+                self.geometry, dtype, self._device, evaluates=evaluates, rejection=rejection, negatives=negatives
+            )
         return self._batch
 
     def _zero(self) -> RingSums:

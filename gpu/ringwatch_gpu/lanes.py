@@ -10,16 +10,14 @@ from .geometry import Geometry
 from .image import ImageBuffers
 from .memory import read
 from .programs import build
+from .signals import NO_DUMMIES, PixelFormat
 from .tables import (
     BATCH,
     LOST_PLANES,
-    NO_DUMMIES,
     SUM_PLANES,
     WIDE_PLANES,
     DeviceTables,
     constant,
-    pixel_type,
-    validity_arguments,
 )
 from .validity import Validity
 
@@ -28,17 +26,15 @@ _PLAIN_PLANES = SUM_PLANES - LOST_PLANES
 _LANES_BYTES = BATCH * 8
 
 
-def lanes_program(context: cl.Context, geometry: Geometry, dtype: np.dtype[np.generic]) -> cl.Program:
+def lanes_program(context: cl.Context, geometry: Geometry, pixels: PixelFormat) -> cl.Program:
     """The compiled kernels for a geometry and a pixel type."""
-    return build(context, "lanes", lanes_constants(context, geometry, dtype))
+    return build(context, "lanes", lanes_constants(context, geometry, pixels), pixels.before)
 
 
-def lanes_constants(
-    context: cl.Context, geometry: Geometry, dtype: np.dtype[np.generic]
-) -> Mapping[str, int | str]:  # fmt: skip
+def lanes_constants(context: cl.Context, geometry: Geometry, pixels: PixelFormat) -> Mapping[str, int | str]:
     """What the kernels are built with."""
-    constants: dict[str, int | str] = {"PIXEL": pixel_type(dtype), "PIXELS": geometry.pixels}
-    return {**constants, "BINS": geometry.bins, "ITEMS": lanes_items(context.devices[0])}
+    sizes = {"PIXELS": geometry.pixels, "BINS": geometry.bins, "ITEMS": lanes_items(context.devices[0])}
+    return {**pixels.constants, **sizes}
 
 
 def lanes_bytes(device: cl.Device, bins: int) -> tuple[int, int]:
@@ -59,17 +55,17 @@ class LaneKernels:
         self,
         queue: cl.CommandQueue,
         geometry: Geometry,
-        dtype: np.dtype[np.generic],
+        pixels: PixelFormat,
         image: ImageBuffers,
         tables: DeviceTables,
     ) -> None:
-        self._queue, context = queue, queue.context
+        self._queue, self._pixels, context = queue, pixels, queue.context
         bins, self._items = geometry.bins, lanes_items(context.devices[0])
-        program = lanes_program(context, geometry, dtype)
+        program = lanes_program(context, geometry, pixels)
         flags, planes = cl.mem_flags, BATCH * bins * 8
-        zeros = constant(context, np.zeros(geometry.pixels, dtype))
+        zeros = constant(context, np.zeros(geometry.pixels, pixels.dtype))
         partial, losses = (cl.Buffer(context, flags.READ_WRITE, n) for n in lanes_bytes(context.devices[0], bins))
-        self._kept = (zeros, partial, losses)  # kernels do not keep their arguments alive
+        self._kept = (zeros, partial, losses, *tables.dark)  # kernels do not keep their arguments alive
         self._seen = cl.Buffer(context, flags.WRITE_ONLY, self._items * 4)
         self._seen_host = np.empty(self._items, np.uint32)
         self._sums = cl.Buffer(context, flags.WRITE_ONLY, planes * SUM_PLANES)
@@ -77,11 +73,11 @@ class LaneKernels:
         self._integrate = cl.Kernel(program, "integrate")
         self._wide = cl.Kernel(program, "integrate_wide")
         self._reduce, self._reduce_lost, self._reduce_wide = (cl.Kernel(program, "reduce_items") for _ in range(3))
-        pixels = (None, zeros, tables.bin_table, tables.norm_q)
+        inputs = (None, zeros, tables.bin_table, tables.norm_q)
         none = (np.uint32(0), np.uint32(0), NO_DUMMIES)
         image_sum = (image.low, image.high, image.lost)
-        self._integrate.set_args(*pixels, np.uint32(0), *none, partial, losses, self._seen, *image_sum)
-        self._wide.set_args(*pixels, *none, losses)
+        self._integrate.set_args(*inputs, np.uint32(0), *none, partial, losses, self._seen, *image_sum, *tables.dark)
+        self._wide.set_args(*inputs, *none, losses, *tables.dark)
         plain, lost, wide = np.uint32(_PLAIN_PLANES), np.uint32(LOST_PLANES), np.uint32(WIDE_PLANES)
         self._reduce.set_args(partial, plain, np.uint32(0), np.uint32(SUM_PLANES), self._sums)
         self._reduce_lost.set_args(losses, lost, plain, np.uint32(SUM_PLANES), self._sums)
@@ -92,7 +88,7 @@ class LaneKernels:
 
     def integrate(self, frames: cl.Buffer, n_frames: int, validity: Validity) -> tuple[NDArray[np.uint64], int]:
         """Planes of a buffer's first frames, (8, 7, bins), valid until the next call, and the OR of all values."""
-        arguments = (np.uint32(n_frames), np.uint32(validity.rare), *validity_arguments(validity))
+        arguments = (np.uint32(n_frames), np.uint32(validity.rare), *self._pixels.arguments(validity))
         self._integrate.set_arg(0, frames)
         for position, argument in enumerate(arguments, start=4):
             self._integrate.set_arg(position, argument)
@@ -106,7 +102,7 @@ class LaneKernels:
     def integrate_wide(self, frames: cl.Buffer, n_frames: int, validity: Validity) -> NDArray[np.uint64]:
         """Halves of squares and products, (8, 4, bins)."""
         self._wide.set_arg(0, frames)
-        for position, argument in enumerate((np.uint32(n_frames), *validity_arguments(validity)), start=4):
+        for position, argument in enumerate((np.uint32(n_frames), *self._pixels.arguments(validity)), start=4):
             self._wide.set_arg(position, argument)
         host = np.empty((BATCH, WIDE_PLANES, self._host.shape[2]), np.uint64)
         cl.enqueue_nd_range_kernel(self._queue, self._wide, (self._items,), (1,))

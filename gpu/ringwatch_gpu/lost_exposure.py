@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 from .geometry import Geometry
 from .image import ImageBuffers
 from .programs import build
-from .tables import BATCH, NO_DUMMIES, DeviceTables, pixel_type, validity_arguments
+from .signals import NO_DUMMIES, PixelFormat
+from .tables import BATCH, DeviceTables
 from .validity import Validity
 
 _ULONG8 = np.dtype([(f"s{lane}", np.uint64) for lane in range(BATCH)])
@@ -20,12 +21,12 @@ class LostExposureKernel:
         self,
         queue: cl.CommandQueue,
         geometry: Geometry,
-        dtype: np.dtype[np.generic],
+        pixels: PixelFormat,
         image: ImageBuffers,
         tables: DeviceTables,
     ) -> None:
-        self._queue, self._pixels = queue, geometry.pixels
-        constants: dict[str, int | str] = {"PIXEL": pixel_type(dtype), "PIXELS": geometry.pixels, "BINS": geometry.bins}
+        self._queue, self._pixels, self._n_pixels = queue, pixels, geometry.pixels
+        constants = {**pixels.constants, "PIXELS": geometry.pixels, "BINS": geometry.bins}
         program = build(queue.context, "lost_exposure", constants)
         self._add = cl.Kernel(program, "add_lost_exposure")
         unknown = (np.uint32(0), np.uint32(0), NO_DUMMIES, np.zeros(1, _ULONG8)[0])
@@ -36,8 +37,8 @@ class LostExposureKernel:
         lanes = np.zeros(BATCH, np.uint64)
         lanes[: len(exposure)] = exposure
         self._add.set_arg(0, frames)
-        arguments = (np.uint32(len(exposure)), *validity_arguments(validity), lanes.view(_ULONG8)[0])
+        arguments = (np.uint32(len(exposure)), *self._pixels.arguments(validity), lanes.view(_ULONG8)[0])
         for position, argument in enumerate(arguments, start=2):
             self._add.set_arg(position, argument)
-        cl.enqueue_nd_range_kernel(self._queue, self._add, (self._pixels,), None)
+        cl.enqueue_nd_range_kernel(self._queue, self._add, (self._n_pixels,), None)
         self._queue.finish()  # the caller will fill the slots again

@@ -50,12 +50,13 @@ class SectorHistory:
 
     def __init__(self, groups: int) -> None:
         shape = (groups, SECTORS)
-        self._pending: list[NDArray[np.uint64]] = []
+        self._pending: list[NDArray[np.float64] | NDArray[np.int64]] = []
         self._blocks: list[Floats] = []
         self._block_frames: list[int] = []
         self._frames_per_block = 1
         self.n_frames = 0
-        self._counts = np.zeros(groups)
+        self._noise = np.zeros(groups)
+        self._gain, self._floor = 1.0, np.zeros(shape)
         self._squares, self._neighbours = np.zeros(shape), np.zeros(shape)
 
     @property
@@ -63,12 +64,19 @@ class SectorHistory:
         """Whether it has to digest what it was given before it takes more."""
         return len(self._pending) >= _PENDING
 
-    def add(self, sectors: NDArray[np.uint64]) -> None:
+    def add(self, sectors: NDArray[np.float64] | NDArray[np.int64]) -> None:
         """Take the counts of one frame, shape (groups, sectors)."""
         self._pending.append(sectors)
 
-    def digest(self, fit: SmoothFit) -> None:
-        """Reduce what was added since the last time, with the smooth fit of now."""
+    def digest(self, fit: SmoothFit, gain: float = 1.0, floor: Floats | None = None) -> None:
+        """Reduce what was added since the last time, with the smooth fit of now.
+
+        Parameters
+        ----------
+        gain, floor
+            The variance of the noise of a frame's counts is gain x counts + floor, of shape (groups, sectors).
+        """
+        self._gain, self._floor = gain, np.zeros_like(self._squares) if floor is None else floor
         if not self._pending:
             return
         sectors = np.stack(self._pending).astype(np.float64)
@@ -76,7 +84,7 @@ class SectorHistory:
         residuals = fit.residuals(sectors)
         self._squares += (residuals**2).sum(axis=0)
         self._neighbours += (residuals * np.roll(residuals, -1, axis=-1)).sum(axis=0)
-        self._counts += fit.counts(sectors).sum(axis=0)
+        self._noise += fit.counts(self._gain * sectors + self._floor).sum(axis=0)
         self.n_frames += len(sectors)
         for frame in sectors:
             self._append(frame)
@@ -137,20 +145,21 @@ class SectorHistory:
 
     def _single(self, fit: SmoothFit) -> Floats:
         """Variance of a group's counts in one frame that grains cause, photons taken off; shape (groups,)."""
-        return np.asarray((fit.variance(self._squares) - self._counts) / max(self.n_frames, 1))
+        return np.asarray((fit.variance(self._squares) - self._noise) / max(self.n_frames, 1))
 
     def _seen(self, fit: SmoothFit, single: Floats) -> NDArray[np.bool_]:
         """Groups in which grains stand out of photon noise, whose sum (P z)^2 / counts is chi squared distributed."""
         frames = max(self.n_frames, 1)
-        by_chance = self._counts / frames * np.sqrt(2 / np.maximum(fit.degrees, 1) / frames)
+        by_chance = self._noise / frames * np.sqrt(2 / np.maximum(fit.degrees, 1) / frames)
         return np.asarray(fit.usable & (single > _SIGNIFICANT * by_chance) & (single > 0))
 
     def _shared(self, fit: SmoothFit, total: Floats, n_frames: int, seen: NDArray[np.bool_]) -> tuple[float, Floats]:
         """Variance of the summed image over that of a frame, relative to their counts."""
-        squares, counts = fit.residuals(total) ** 2, fit.counts(total)[:, np.newaxis]
+        squares = fit.residuals(total) ** 2
+        noise = fit.counts(self._gain * total + self._floor * n_frames)[:, np.newaxis]
 
         def shared(choose: _Choose) -> Floats:
-            return (choose(fit, squares) - counts) / self._single_of(choose, fit) / n_frames**2
+            return (choose(fit, squares) - noise) / self._single_of(choose, fit) / n_frames**2
 
         return _median_and_replicates(shared, seen)
 
@@ -169,7 +178,7 @@ class SectorHistory:
         return _median_and_replicates(repeating, seen)
 
     def _single_of(self, choose: "_Choose", fit: SmoothFit) -> Floats:
-        single = (choose(fit, self._squares) - self._counts[:, np.newaxis]) / max(self.n_frames, 1)
+        single = (choose(fit, self._squares) - self._noise[:, np.newaxis]) / max(self.n_frames, 1)
         return np.where(single > 0, single, np.inf)
 
 

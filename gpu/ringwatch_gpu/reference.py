@@ -1,6 +1,6 @@
 """The specification: what every kernel computes, in plain numpy. Kernels are tested against these functions."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +9,9 @@ from . import exact
 from .exact import Words
 from .geometry import Geometry
 from .geometry_pyfai import SECTORS
+from .noise import Noise
 from .sectors import GROUPS
+from .signals import signals
 from .spottiness import bin_weights
 from .sums import FrameSums
 from .validity import Validity
@@ -22,41 +24,63 @@ def integrate(
     bins: int,
     validity: Validity,
 ) -> FrameSums:
-    """Sums of each frame (frames, pixels) over the pixels of each bin; pixels with bin >= bins are not used."""
-    per_frame = [_integrate_one(frame, bin_table, norm_q, bins, validity) for frame in frames]
+    """Sums of frames of counts (frames, pixels) over the pixels of each bin; pixels with bin >= bins are not used."""
+    return integrate_signals(frames.astype(np.int64), validity.invalid(frames), bin_table, norm_q, bins)
+
+
+def integrate_signals(
+    signal: NDArray[np.int64],
+    bad: NDArray[np.bool_],
+    bin_table: NDArray[np.uint16],
+    norm_q: NDArray[np.uint32],
+    bins: int,
+) -> FrameSums:
+    """The same of signals (frames, pixels) of either sign (see `signals.signals`), and True where they do not count."""
+    per_frame = [_integrate_one(*frame, bin_table, norm_q, bins) for frame in zip(signal, bad, strict=True)]
     return FrameSums(*(np.stack(parts) for parts in zip(*per_frame, strict=True)))
 
 
 def _integrate_one(
-    frame: NDArray[np.integer],
+    signal: NDArray[np.int64],
+    bad: NDArray[np.bool_],
     bin_table: NDArray[np.uint16],
     norm_q: NDArray[np.uint32],
     bins: int,
-    validity: Validity,
-) -> tuple[NDArray[np.uint64], Words, Words, NDArray[np.uint64], NDArray[np.uint64], Words]:
-    used, bad = bin_table < bins, validity.invalid(frame)
+) -> tuple[NDArray[np.int64], Words, Words, NDArray[np.uint64], NDArray[np.uint64], Words]:
+    used = bin_table < bins
     ok, lost = used & ~bad, used & bad
-    s, g = frame[ok].astype(np.uint64), norm_q[ok].astype(np.uint64)
-    gone = norm_q[lost].astype(np.uint64)
+    s, g = signal[ok], norm_q[ok].astype(np.uint64)
+    magnitude, gone = np.abs(s).astype(np.uint64), norm_q[lost].astype(np.uint64)
     index, lost_index = bin_table[ok], bin_table[lost]
     return (
-        exact.bincount(index, s, bins)[:, 1],
-        exact.bincount(index, s * s, bins),
-        exact.bincount(index, s * g, bins),
+        _sums(index, s, bins),
+        exact.bincount(index, magnitude * magnitude, bins),
+        exact.signed_bincount(index, s, g, bins),
         np.bincount(lost_index, minlength=bins).astype(np.uint64),
         exact.bincount(lost_index, gone, bins)[:, 1],
         exact.bincount(lost_index, gone * gone, bins),
     )
 
 
+def _sums(index: NDArray[np.integer], signal: NDArray[np.int64], bins: int) -> NDArray[np.int64]:
+    """Sum of signals per index in [0, bins); below 2^63."""
+    return exact.signed_bincount(index, signal, np.ones(signal.size, np.uint64), bins)[:, 1].view(np.int64)
+
+
 def accumulate_image(
     frames: NDArray[np.integer], bin_table: NDArray[np.uint16], bins: int, validity: Validity
-) -> tuple[NDArray[np.uint64], NDArray[np.uint32]]:
-    """Pixel-wise sum of valid values, and number of frames in which a used pixel was invalid, both (pixels,)."""
-    bad = validity.invalid(frames)
+) -> tuple[NDArray[np.int64], NDArray[np.uint32]]:
+    """Pixel-wise sum of valid counts, and number of frames in which a used pixel was invalid, both (pixels,)."""
+    return accumulate_signals(frames.astype(np.int64), validity.invalid(frames), bin_table, bins)
+
+
+def accumulate_signals(
+    signal: NDArray[np.int64], bad: NDArray[np.bool_], bin_table: NDArray[np.uint16], bins: int
+) -> tuple[NDArray[np.int64], NDArray[np.uint32]]:
+    """The same of signals (frames, pixels) of either sign, and True where they do not count."""
     used = bin_table < bins
-    values = np.where(bad, 0, frames).astype(np.uint64).sum(0)
-    return np.where(used, values, 0).astype(np.uint64), np.where(used, bad.sum(0), 0).astype(np.uint32)
+    total = np.where(used, np.where(bad, 0, signal).sum(0), 0)
+    return total, np.where(used, bad.sum(0), 0).astype(np.uint32)
 
 
 def lost_exposure(
@@ -72,13 +96,14 @@ def lost_exposure(
 
 
 def sector_sums(
-    frame: NDArray[np.integer], geometry: Geometry, group_of_bin: NDArray[np.uint8], validity: Validity
-) -> NDArray[np.uint64]:
-    """Valid counts of a frame (pixels,) in each azimuthal sector of each group of bins, shape (GROUPS, SECTORS)."""
+    frame: NDArray[np.generic], geometry: Geometry, group_of_bin: NDArray[np.uint8], validity: Validity
+) -> NDArray[np.int64]:
+    """Valid signals of a frame (pixels,) in each azimuthal sector of each group of bins, shape (GROUPS, SECTORS)."""
+    signal, bad = signals(frame, geometry, validity)
     group = np.append(group_of_bin, np.uint8(GROUPS))[geometry.bin_table]
-    ok = (group < GROUPS) & ~validity.invalid(frame)
+    ok = (group < GROUPS) & ~bad
     cell = group[ok] * np.int64(SECTORS) + geometry.sector[ok]
-    return exact.bincount(cell, frame[ok].astype(np.uint64), GROUPS * SECTORS)[:, 1].reshape(GROUPS, SECTORS)
+    return _sums(cell, signal[ok], GROUPS * SECTORS).reshape(GROUPS, SECTORS)
 
 
 SCATTER_UNITS = float(1 << 60)
@@ -88,8 +113,9 @@ SCATTER_UNITS = float(1 << 60)
 class ImageSums:
     """Statistics of the summed image per bin: exact signal and norm, two-pass variance; and of the averaged image.
 
-    Norms are in units of the norm quantum; the norm of a pixel in the summed image is its g times the number of frames
-    in which it was valid, in the averaged image its g. Arrays have the shape (bins,), but:
+    Signals are in quanta, or in counts after `in_counts`. Norms are in units of their quantum; the norm of a pixel in
+    the summed image is its g times the number of frames in which it was valid, in the averaged image its g. Arrays have
+    the shape (bins,), but:
 
     Attributes
     ----------
@@ -99,13 +125,15 @@ class ImageSums:
         Signal and norm of the summed image in each azimuthal sector of each bin, shape (bins, SECTORS); the signal is
         exact, the norm to float64 (0 where no pixel was ever valid).
     cake_scatter
-        What each sector adds to the variance of its bin, over the squared signal of the bin, (bins, SECTORS); in whole
-        2^-60 a pixel.
+        What each sector adds to the variance of its bin, (bins, SECTORS); each pixel rounded down to a whole 2^-60 of
+        the squared signal of the bin.
+    noise
+        What scatters by itself, from `in_counts`; None is that of counts.
     bin_weights
-        What each bin's variance counts for in plain, weighted and rings spottiness of the summed image, (bins, 3).
+        What each bin's variance in counts adds to plain, weighted and rings spottiness of the summed image, (bins, 3).
     """
 
-    signal: NDArray[np.uint64]
+    signal: NDArray[np.int64] | NDArray[np.float64]
     norm: Words
     count: NDArray[np.uint64]
     norm_sq: NDArray[np.float64]
@@ -113,18 +141,45 @@ class ImageSums:
     averaged_signal: NDArray[np.float64]
     averaged_norm: NDArray[np.float64]
     averaged_variance: NDArray[np.float64]
-    cake_signal: NDArray[np.uint64]
+    cake_signal: NDArray[np.int64] | NDArray[np.float64]
     cake_norm: NDArray[np.float64]
     cake_scatter: NDArray[np.float64]
     bin_weights: NDArray[np.float64]
+    noise: Noise | None = None
+
+    def in_counts(self, quantum: float, noise: Noise) -> "ImageSums":
+        """The same with signals in counts, where they are in units of ``quantum``."""
+        return replace(
+            self,
+            noise=noise,
+            signal=self.signal.astype(np.float64) * quantum,
+            variance=self.variance * quantum**2,
+            averaged_signal=self.averaged_signal * quantum,
+            averaged_variance=self.averaged_variance * quantum**2,
+            cake_signal=self.cake_signal.astype(np.float64) * quantum,
+            cake_scatter=self.cake_scatter * quantum**2,
+        )
+
+    @property
+    def noise_variance(self) -> NDArray[np.float64]:
+        """Variance of the noise of the signals, shape (bins,)."""
+        signal = self.signal.astype(np.float64)
+        return signal if self.noise is None else self.noise.variance(signal, exact.to_float(self.norm))
+
+    @property
+    def cake_noise(self) -> NDArray[np.float64]:
+        """Variance of the noise of each sector, shape (bins, SECTORS)."""
+        signal = self.cake_signal.astype(np.float64)
+        return signal if self.noise is None else self.noise.variance(signal, self.cake_norm)
 
 
 def evaluate_image(
-    image_sum: NDArray[np.uint64],
+    image_sum: NDArray[np.integer],
     image_lost: NDArray[np.uint32] | NDArray[np.uint64],
     exposure: int,
     geometry: Geometry,
     unit: float = 1.0,
+    squares: NDArray[np.float64] | None = None,
 ) -> ImageSums:
     """Two-pass statistics of the summed and of the averaged image, over pixels that were valid at least once.
 
@@ -136,14 +191,16 @@ def evaluate_image(
         What all frames count for: their number, or with a monitor the sum of their f, in units of 2^-20.
     unit
         What 1 of that is worth.
+    squares
+        In place of the squared signals, where pixels may be negative: no bin's squared pixels add up to more, (bins,).
     """
     bins = geometry.bins
     used = (geometry.bin_table < bins) & (image_lost < exposure)
-    index, sector, total = geometry.bin_table[used], geometry.sector[used], image_sum[used]
+    index, sector, total = geometry.bin_table[used], geometry.sector[used], image_sum[used].astype(np.int64)
     cell = index * np.int64(SECTORS) + sector
     valid = exposure - image_lost[used].astype(np.uint64)
     g = geometry.norm_q[used].astype(np.uint64)
-    signal, norm = exact.bincount(index, total, bins)[:, 1], _product_sums(index, g, valid, bins)
+    signal, norm = _sums(index, total, bins), _product_sums(index, g, valid, bins)
     count = np.bincount(index, minlength=bins).astype(np.uint64)
     weight = g.astype(np.float64) * valid.astype(np.float64)
     average, plain = total / (valid * unit), g.astype(np.float64)
@@ -151,10 +208,11 @@ def evaluate_image(
     mean = signal / _nonzero(exact.to_float(norm))
     square = (total - weight * mean[index]) ** 2
     averaged_square = (average - plain * (averaged_signal / _nonzero(averaged_norm))[index]) ** 2
-    weights = bin_weights(signal.astype(np.float64), mean, count, geometry.azimuth_fraction)
-    cake_signal = exact.bincount(cell, total, bins * SECTORS)[:, 1]
+    weights = bin_weights(signal.astype(np.float64) * geometry.signal_quantum, mean, count, geometry.azimuth_fraction)
+    cake_signal = _sums(cell, total, bins * SECTORS)
     cake_norm = exact.to_float(_product_sums(cell, g, valid, bins * SECTORS))
-    per_square = SCATTER_UNITS / np.maximum(signal, 1).astype(np.float64) ** 2
+    largest = np.maximum(signal, 1).astype(np.float64) ** 2 if squares is None else squares
+    per_square = SCATTER_UNITS / largest
     scatter = exact.bincount(cell, (square * per_square[index]).astype(np.uint64), bins * SECTORS)[:, 1]
     return ImageSums(
         signal,
@@ -167,7 +225,7 @@ def evaluate_image(
         float_bincount(index, averaged_square, bins),
         cake_signal.reshape(bins, SECTORS),
         cake_norm.reshape(bins, SECTORS),
-        scatter.reshape(bins, SECTORS) / SCATTER_UNITS,
+        scatter.reshape(bins, SECTORS) / SCATTER_UNITS * largest[:, np.newaxis],
         weights,
     )
 

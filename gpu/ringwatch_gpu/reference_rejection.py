@@ -1,8 +1,8 @@
 """The specification of kernels/rejection.cl: outlier-rejecting profiles of the summed image, in plain numpy.
 
-Of the pixels of a bin: s = sum of valid counts, w = norm times the number of frames in which the pixel was valid (both
-0 for one that never was), x = s / w. Where pixels are split, s and w are multiplied by the share of the pixel in the
-bin. Quantiles come from a full sort; sums are added in the order of the kernels.
+Of the pixels of a bin: s = sum of valid signals in counts, w = norm times the number of frames in which the pixel was
+valid (both 0 for one that never was), x = s / w. Where pixels are split, s and w are multiplied by the share of the
+pixel in the bin. Quantiles come from a full sort; sums are added in the order of the kernels.
 """
 
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from .bin_order import LANES
 from .geometry import Geometry
+from .noise import Noise
 from .rejection import Rejection, SigmaClip, largest_weight, weight_unit
 from .splitting import parts
 
@@ -25,7 +26,7 @@ _CLIP_PASSES = 3
 
 
 def reject(
-    image_sum: NDArray[np.uint64],
+    image_sum: NDArray[np.integer],
     image_lost: NDArray[np.uint32] | NDArray[np.uint64],
     exposure: int,
     geometry: Geometry,
@@ -39,7 +40,8 @@ def reject(
     pixel, bin_, share, norm = parts(geometry, geometry.bin_table < geometry.bins)
     valid = exposure - image_lost[pixel].astype(np.uint64)
     weight = norm.astype(np.float64) * valid.astype(np.float64) * unit
-    signal = share * image_sum[pixel].astype(np.float64)
+    counts, noise = image_sum.astype(np.float64) * geometry.signal_quantum, Noise.of(geometry, rejection.variance)
+    signal = share * counts[pixel]
     members = (np.flatnonzero(bin_ == number) for number in range(geometry.bins))
     bins = [Bin(signal[parts], weight[parts]) for parts in members]
     found: dict[str, Floats] = {}
@@ -48,7 +50,8 @@ def reject(
     if rejection.quantile is not None:
         found["quantile"] = np.transpose([quantile(bin_, *rejection.quantile) for bin_ in bins])
     if rejection.median_clip:
-        found["median_clip"] = np.transpose([median_clip(bin_) for bin_ in bins])
+        floors = zip(bins, noise.floor / unit, strict=True)
+        found["median_clip"] = np.transpose([median_clip(bin_, noise.gain, floor) for bin_, floor in floors])
     for sums in found.values():
         sums[1] /= unit
         sums[2] /= unit**2
@@ -90,7 +93,8 @@ def lane_sum(values: Floats) -> float:
 
 def sigma_clip(bin_: Bin, settings: SigmaClip) -> Floats:
     """Discard what is more than k standard deviations from the mean, until nothing is (pyFAI's sigma_clip)."""
-    x, lowest, highest = bin_.x, 0.0, np.finfo(np.float64).max
+    x, highest = bin_.x, np.finfo(np.float64).max
+    lowest = -highest
     kept = bin_.sums((x <= highest).astype(np.float64))
     for _ in range(settings.max_iter):
         signal, norm, norm_sq, count, variance = kept
@@ -98,7 +102,7 @@ def sigma_clip(bin_: Bin, settings: SigmaClip) -> Floats:
             break
         mean = signal / norm
         chauvenet = np.sqrt(2 * np.log(max(_FEWEST, count) / np.sqrt(2 * np.pi)))
-        limit = max(settings.thres, chauvenet) * max(np.sqrt(variance / norm_sq), mean * _ROUNDING)
+        limit = max(settings.thres, chauvenet) * max(np.sqrt(variance / norm_sq), abs(mean) * _ROUNDING)
         lowest, highest = max(lowest, mean - limit), min(highest, mean + limit)
         fewer = bin_.sums(((x >= lowest) & (x <= highest)).astype(np.float64))
         if fewer[3] == count:
@@ -120,25 +124,29 @@ def quantile(bin_: Bin, qmin: float, qmax: float) -> Floats:
     return bin_.sums(share)
 
 
-def median_clip(bin_: Bin) -> Floats:
-    """What agrees with the noise of counts, to four sigma: about the median first, then three times about the mean."""
+def median_clip(bin_: Bin, gain: float = 1.0, floor: float = 0.0) -> Floats:
+    """What agrees with the noise, to four sigma: about the median first, then three times about the mean.
+
+    The variance of the noise of a pixel is gain x signal + floor x weight, but 1 at least.
+    """
     if not bin_.w.any():
         return np.zeros(5)
     centre = Order.of(bin_.x, bin_.w).median
     spread = Order.of(np.abs(bin_.x - centre), bin_.w).median
-    share = _in_noise(bin_, centre, _CLIP_SIGMAS * (_MAD_TO_SIGMA * spread))
+    share = _in_noise(bin_, centre, _CLIP_SIGMAS * (_MAD_TO_SIGMA * spread), gain, floor)
     kept = bin_.sums(share)
     for _ in range(_CLIP_PASSES):
-        share = _in_noise(bin_, kept[0] / kept[1], 0.0)
+        share = _in_noise(bin_, kept[0] / kept[1], 0.0, gain, floor)
         if not share.any():
             break
         kept = bin_.sums(share)
     return kept
 
 
-def _in_noise(bin_: Bin, mean: float, tolerance: float) -> Floats:
+def _in_noise(bin_: Bin, mean: float, tolerance: float, gain: float, floor: float) -> Floats:
     expected = bin_.w * mean
-    limit = np.maximum(_CLIP_SIGMAS * _CLIP_SIGMAS * np.maximum(1.0, expected), (bin_.w * tolerance) ** 2)
+    variance = np.maximum(1.0, gain * expected + floor * bin_.w)
+    limit = np.maximum(_CLIP_SIGMAS * _CLIP_SIGMAS * variance, (bin_.w * tolerance) ** 2)
     return (((bin_.s - expected) ** 2 <= limit) & (bin_.w > 0)).astype(np.float64)
 
 

@@ -109,6 +109,8 @@ def places(fine: "Geometry", coarse: "Geometry") -> NDArray[np.uint16]:
         _require_whole_pixels(geometry)
     if fine.shape != coarse.shape or fine.norm_quantum != coarse.norm_quantum:
         raise GeometryError("bins of different detectors or corrections cannot be joined")
+    if fine.signal_quantum != coarse.signal_quantum or not np.array_equal(_dark(fine), _dark(coarse)):
+        raise GeometryError("bins of pixels with different darks cannot be joined")
     if ((fine.norm_q != coarse.norm_q) & (coarse.bin_table < coarse.bins)).any():
         raise GeometryError("bins of pixels with different corrections cannot be joined")
     place = np.full(fine.bins + 1, coarse.bins, np.uint16)
@@ -127,3 +129,7 @@ def _require_whole_pixels(tables: "PixelTables | Geometry") -> None:
     """Squares of parts of a pixel do not add up to the square of the whole."""
     if tables.splitting is not None:
         raise GeometryError("bins of split pixels cannot be cut nor joined: take a geometry without pixel splitting")
+
+
+def _dark(geometry: "Geometry") -> NDArray[np.int32] | int:
+    return 0 if geometry.dark_q is None else geometry.dark_q

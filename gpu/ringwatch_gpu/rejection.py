@@ -12,6 +12,7 @@ from .geometry import Geometry
 from .image import ImageBuffers, exposure_type, monitor_constant
 from .memory import read
 from .monitor import QUANTUM
+from .noise import Noise, PixelVariance
 from .programs import build
 from .sums import RingProfile
 
@@ -20,6 +21,7 @@ Method = Literal["sigma_clip", "quantile", "median_clip"]
 METHODS: tuple[Method, ...] = ("sigma_clip", "quantile", "median_clip")
 _CPU_ITEMS = 16
 _SUMS = 5
+_GAIN = 12  # position among the arguments
 _LARGEST_WEIGHT_BITS = 62
 
 
@@ -33,11 +35,15 @@ class SigmaClip:
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Which outlier-rejecting profiles are made; ``quantile`` is (lowest, highest), each 0 to 1."""
+    """Which outlier-rejecting profiles are made; ``quantile`` is (lowest, highest), each 0 to 1.
+
+    ``variance`` is that of a pixel, for ``median_clip``; None is that of counts.
+    """
 
     sigma_clip: SigmaClip | None = SigmaClip()
     quantile: tuple[float, float] | None = (0.5, 0.5)
     median_clip: bool = True
+    variance: PixelVariance | None = None
 
     @property
     def methods(self) -> tuple[Method, ...]:
@@ -49,10 +55,12 @@ class Rejection:
 NO_REJECTION = Rejection(None, None, median_clip=False)
 
 
-def rejection_program(context: cl.Context, rejection: Rejection, share: bool, *, monitored: bool = False) -> cl.Program:
-    """The compiled kernels; ``share``: the form for GPUs."""
+def rejection_program(
+    context: cl.Context, rejection: Rejection, share: bool, *, signed: bool, monitored: bool = False
+) -> cl.Program:
+    """The compiled kernels; ``share``: the form for GPUs; ``signed``: signals may be negative."""
     methods = sum(1 << METHODS.index(method) for method in rejection.methods)
-    constants = {"LANES": LANES, "GROUPED": int(share), "METHODS": methods}
+    constants = {"LANES": LANES, "GROUPED": int(share), "METHODS": methods, "SIGNED": int(signed)}
     constants |= monitor_constant(monitored)
     return build(context, "rejection", constants, before=("bin_sums", "bin_quantiles"))
 
@@ -79,7 +87,8 @@ def weight_unit(largest: int, exposure: int) -> float:
 class RejectionKernels:
     """Outlier-rejecting profiles; all memory is taken here, none when they are made.
 
-    ``share`` is the form for GPUs, see kernels/rejection.cl; with ``monitored`` frames count for their exposure.
+    ``share`` is the form for GPUs, see kernels/rejection.cl; ``signed``: signals may be negative; with ``monitored``
+    frames count for their exposure.
     """
 
     def __init__(
@@ -90,6 +99,7 @@ class RejectionKernels:
         rejection: Rejection,
         share: bool,
         *,
+        signed: bool,
         monitored: bool = False,
     ) -> None:
         self._queue, self._share, self.rejection, context = queue, share, rejection, queue.context
@@ -103,23 +113,27 @@ class RejectionKernels:
         self._first_bin = cl.Buffer(context, flags.READ_ONLY, 4 * (self._items + 1))
         self._host = np.empty((len(METHODS), geometry.bins, _SUMS))
         self._sums = cl.Buffer(context, flags.WRITE_ONLY, self._host.nbytes)
-        program = rejection_program(context, rejection, share, monitored=monitored)
+        program = rejection_program(context, rejection, share, signed=signed, monitored=monitored)
         self._order: WholePixels | SplitPixels
         if geometry.splitting is None:
             self._order = WholePixels(queue, program, geometry, image, sums, self._lost)
         else:
             self._order = SplitPixels(queue, geometry, geometry.splitting, image, sums, self._lost)
         self._reject = cl.Kernel(program, "reject")
+        self._floors = cl.Buffer(context, flags.READ_ONLY, 8 * geometry.bins)
         unknown = (self._exposure_type(0), np.float64(1))
         self._reject.set_args(
             sums, self._lost, self._norm, self._bin_start, self._first_bin, np.uint32(geometry.bins), *unknown,
-            *_parameters(rejection), *scratch, self._sums,
+            *_parameters(rejection), np.float64(1), self._floors, *scratch, self._sums,
         )  # fmt: skip
         self.change_mask(geometry)
 
     def change_mask(self, geometry: Geometry) -> None:
         """Go on with a geometry that differs in its mask only: some 100 ms at 4M pixels."""
         self._largest_weight = largest_weight(geometry)
+        noise = Noise.of(geometry, self.rejection.variance)
+        self._reject.set_arg(_GAIN, np.float64(noise.gain))
+        cl.enqueue_copy(self._queue, self._floors, noise.floor)
         norm, bin_start = self._order.change_mask(geometry)
         first_bin = _first_bins(bin_start, self._items)
         for buffer, host in ((self._norm, norm), (self._bin_start, bin_start), (self._first_bin, first_bin)):

@@ -54,14 +54,17 @@ def spottiness_scatter(image: ImageSums) -> tuple[Scatter, Scatter, Scatter | No
 def bin_spottiness(image: ImageSums) -> Floats:
     """Relative standard error of the mean of each bin of the summed image, NaN in bins not measured well enough."""
     good = image.bin_weights[:, _RINGS] > 0
-    signal = np.where(good, image.signal.astype(np.float64), np.nan)
+    signal = np.where(good, image.signal, np.nan)
     return np.asarray(np.sqrt(np.maximum(image.variance, 0.0)) / signal)
 
 
 def photon_variance(image: ImageSums) -> Floats:
-    """What photon noise alone is expected to add to the variance of each bin: V (1 - G2 / G1^2), shape (bins,)."""
+    """What photon noise alone is expected to add to the variance of each bin: V (1 - G2 / G1^2), shape (bins,).
+
+    V is the variance of the noise of the signal: the counts themselves, where no dark was taken off.
+    """
     norm = exact.to_float(image.norm)
-    return np.asarray(image.signal * (1 - image.norm_sq / np.where(norm > 0, norm, np.inf) ** 2))
+    return np.asarray(image.noise_variance * (1 - image.norm_sq / np.where(norm > 0, norm, np.inf) ** 2))
 
 
 def _scatter(image: ImageSums, which: int) -> Scatter:
@@ -84,7 +87,7 @@ def _replicates(image: ImageSums, which: int) -> Floats:
     left, left_norm = signal - image.cake_signal, norm - image.cake_norm
     mean, left_mean = (s / np.where(g > 0, g, 1.0) for s, g in ((signal, norm), (left, left_norm)))
     spread = (image.norm_sq[:, np.newaxis] * left_norm / np.where(norm > 0, norm, 1.0)) * (left_mean - mean) ** 2
-    variance = image.variance[:, np.newaxis] - image.cake_scatter * np.maximum(signal, 1.0) ** 2 - spread
+    variance = image.variance[:, np.newaxis] - image.cake_scatter - spread
     shares = _shares(image, which, left_mean)
     relative = np.maximum(variance, 0.0) / np.maximum(left, 1.0) ** 2
     return np.asarray((shares * relative).sum(axis=0) * (SECTORS - 1) / SECTORS)

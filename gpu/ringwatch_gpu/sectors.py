@@ -9,7 +9,8 @@ from .geometry_pyfai import SECTORS
 from .memory import read
 from .programs import build
 from .runs import run_bounds
-from .tables import constant, pixel_type, validity_arguments
+from .signals import PixelFormat
+from .tables import DeviceTables, constant
 from .validity import Validity
 
 GROUPS = 64
@@ -23,11 +24,10 @@ def equal_groups(bins: int) -> NDArray[np.uint8]:
     return (np.arange(bins) * GROUPS // bins).astype(np.uint8)
 
 
-def sectors_program(context: cl.Context, dtype: np.dtype[np.generic], share: bool) -> cl.Program:
+def sectors_program(context: cl.Context, pixels: PixelFormat, share: bool) -> cl.Program:
     """The compiled kernel for a pixel type; ``share``: all work-items add to one histogram, through atomics."""
-    return build(
-        context, "sectors", {"PIXEL": pixel_type(dtype), "CELLS": CELLS, "COPIES": 1 if share else _items(context)}
-    )
+    sizes = {"CELLS": CELLS, "COPIES": 1 if share else _items(context)}
+    return build(context, "sectors", {**pixels.constants, **sizes}, pixels.before)
 
 
 def _items(context: cl.Context) -> int:
@@ -37,12 +37,16 @@ def _items(context: cl.Context) -> int:
 class SectorKernel:
     """kernels/sectors.cl. The runs of the cells are made when they are first needed, in some 20 ms at 4M pixels."""
 
-    def __init__(self, queue: cl.CommandQueue, geometry: Geometry, dtype: np.dtype[np.generic], share: bool) -> None:
-        self._queue, self._share, context = queue, share, queue.context
+    def __init__(
+        self, queue: cl.CommandQueue, geometry: Geometry, pixels: PixelFormat, tables: DeviceTables, share: bool
+    ) -> None:
+        self._queue, self._share, self._pixels, context = queue, share, pixels, queue.context
         self._copies = 1 if share else _items(context)
         self._sums = cl.Buffer(context, cl.mem_flags.READ_WRITE, self._copies * CELLS * 8)
-        self._kernel = cl.Kernel(sectors_program(context, dtype, share), "sum_runs")
-        self._kernel.set_arg(8, self._sums)
+        self._kernel = cl.Kernel(sectors_program(context, pixels, share), "sum_runs")
+        self._dark = tables.dark  # kept: kernels do not keep their arguments alive
+        for position, argument in enumerate((self._sums, *self._dark), start=8):
+            self._kernel.set_arg(position, argument)
         self._geometry = geometry
         self._runs: list[cl.Buffer] | None = None
 
@@ -50,20 +54,20 @@ class SectorKernel:
         """Go on with a geometry that differs in its mask only."""
         self._geometry, self._runs = geometry, None
 
-    def sums(self, frames: cl.Buffer, slot: int, validity: Validity) -> NDArray[np.uint64]:
-        """Valid counts of one frame of a buffer, shape (GROUPS, SECTORS)."""
+    def sums(self, frames: cl.Buffer, slot: int, validity: Validity) -> NDArray[np.int64]:
+        """Sum of the valid signals of one frame of a buffer, in quanta, shape (GROUPS, SECTORS)."""
         if self._runs is None:
             self._set_runs()
         kernel, host = self._kernel, np.empty((self._copies, GROUPS, SECTORS), np.uint64)
         kernel.set_arg(0, frames)
         kernel.set_arg(1, np.uint64(slot * self._geometry.pixels))
-        for position, argument in enumerate(validity_arguments(validity), start=6):
+        for position, argument in enumerate(self._pixels.arguments(validity), start=6):
             kernel.set_arg(position, argument)
         cl.enqueue_fill_buffer(self._queue, self._sums, np.zeros(1, np.uint64), 0, host.nbytes)
         cl.enqueue_nd_range_kernel(self._queue, kernel, (self._items,), None if self._share else (1,))
         read(self._queue, (host, self._sums))
         total: NDArray[np.uint64] = host.sum(axis=0)
-        return total
+        return total.view(np.int64)
 
     def _set_runs(self) -> None:
         runs = _runs_of_cells(self._geometry)

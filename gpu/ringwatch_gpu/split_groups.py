@@ -9,16 +9,17 @@ from .groups import GROUP, groups_constants, segments_of
 from .image import ImageBuffers
 from .memory import read
 from .programs import build
+from .signals import NO_DUMMIES, PixelFormat
 from .split_lanes import IMAGE_SUMS, IMAGES
 from .split_sums import SPLIT_PLANES, SplitFrameSums
 from .splitting import Entries, Splitting, entry_norms
-from .tables import BATCH, LOST_PLANES, NO_DUMMIES, DeviceTables, constant, validity_arguments
+from .tables import BATCH, LOST_PLANES, DeviceTables, constant
 from .validity import Validity
 
 
-def split_groups_program(context: cl.Context, geometry: Geometry, dtype: np.dtype[np.generic]) -> cl.Program:
+def split_groups_program(context: cl.Context, geometry: Geometry, pixels: PixelFormat) -> cl.Program:
     """The compiled kernels for a geometry and a pixel type."""
-    return build(context, "split_groups", groups_constants(geometry, dtype, GROUP), before=("groups",))
+    return build(context, "split_groups", groups_constants(geometry, pixels, GROUP), before=("groups",))
 
 
 class SplitGroupKernels:
@@ -29,13 +30,14 @@ class SplitGroupKernels:
         queue: cl.CommandQueue,
         geometry: Geometry,
         splitting: Splitting,
-        dtype: np.dtype[np.generic],
+        pixels: PixelFormat,
         image: ImageBuffers,
         tables: DeviceTables,
     ) -> None:
-        self._queue, self._splitting, self._pixels, context = queue, splitting, geometry.pixels, queue.context
+        self._queue, self._splitting, self._pixels, context = queue, splitting, pixels, queue.context
+        self._items = -(-geometry.pixels // GROUP) * GROUP
         bins, flags = geometry.bins, cl.mem_flags
-        program = split_groups_program(context, geometry, dtype)
+        program = split_groups_program(context, geometry, pixels)
         self._host = np.empty((BATCH, SPLIT_PLANES, bins))
         self._lost = np.empty((BATCH, LOST_PLANES, bins), np.uint64)
         self._images = np.empty((IMAGES, IMAGE_SUMS, bins))
@@ -78,7 +80,7 @@ class SplitGroupKernels:
 
     def integrate(self, frames: cl.Buffer, n_frames: int, validity: Validity) -> SplitFrameSums:
         """Sums of a buffer's first frames."""
-        limit, dummies = validity_arguments(validity)
+        limit, dummies = self._pixels.arguments(validity)
         for kernel in (self._integrate, self._accumulate):
             kernel.set_arg(0, frames)
         for position, argument in enumerate((np.uint32(n_frames), limit, dummies), start=2):
@@ -89,8 +91,7 @@ class SplitGroupKernels:
         if self._segments:
             cl.enqueue_nd_range_kernel(self._queue, self._integrate, (self._segments * GROUP, n_frames), (GROUP, 1))
         cl.enqueue_nd_range_kernel(self._queue, self._add, (self._host.shape[2], n_frames * SPLIT_PLANES), None)
-        rounded = -(-self._pixels // GROUP) * GROUP
-        cl.enqueue_nd_range_kernel(self._queue, self._accumulate, (rounded,), (GROUP,))
+        cl.enqueue_nd_range_kernel(self._queue, self._accumulate, (self._items,), (GROUP,))
         read(self._queue, (self._host, self._sums), (self._lost, self._lost_sums))
         return SplitFrameSums.of(self._host[:n_frames], self._lost[:n_frames])
 

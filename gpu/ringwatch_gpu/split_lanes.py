@@ -9,17 +9,18 @@ from .image import ImageBuffers
 from .lanes import lanes_bytes, lanes_constants, lanes_items
 from .memory import read
 from .programs import build
+from .signals import NO_DUMMIES, PixelFormat
 from .split_sums import SPLIT_PLANES, SplitFrameSums
 from .splitting import Splitting
-from .tables import BATCH, LOST_PLANES, NO_DUMMIES, DeviceTables, constant, validity_arguments
+from .tables import BATCH, LOST_PLANES, DeviceTables, constant
 from .validity import Validity
 
 IMAGES, IMAGE_SUMS = 2, 8
 
 
-def split_lanes_program(context: cl.Context, geometry: Geometry, dtype: np.dtype[np.generic]) -> cl.Program:
+def split_lanes_program(context: cl.Context, geometry: Geometry, pixels: PixelFormat) -> cl.Program:
     """The compiled kernels for a geometry and a pixel type."""
-    return build(context, "split_lanes", lanes_constants(context, geometry, dtype), before=("lanes",))
+    return build(context, "split_lanes", lanes_constants(context, geometry, pixels), before=("lanes",))
 
 
 class SplitLaneKernels:
@@ -30,14 +31,14 @@ class SplitLaneKernels:
         queue: cl.CommandQueue,
         geometry: Geometry,
         splitting: Splitting,
-        dtype: np.dtype[np.generic],
+        pixels: PixelFormat,
         image: ImageBuffers,
         tables: DeviceTables,
     ) -> None:
-        self._queue, context = queue, queue.context
+        self._queue, self._pixels, context = queue, pixels, queue.context
         bins, self._items, flags = geometry.bins, lanes_items(context.devices[0]), cl.mem_flags
-        program = split_lanes_program(context, geometry, dtype)
-        zeros = constant(context, np.zeros(geometry.pixels, dtype))
+        program = split_lanes_program(context, geometry, pixels)
+        zeros = constant(context, np.zeros(geometry.pixels, pixels.dtype))
         split = tuple(constant(context, array) for array in (splitting.first_bin, splitting.start, splitting.share))
         partial, losses = (cl.Buffer(context, flags.READ_WRITE, n) for n in lanes_bytes(context.devices[0], bins))
         self._kept = (zeros, split, partial, losses)  # kernels do not keep their arguments alive
@@ -51,13 +52,13 @@ class SplitLaneKernels:
             cl.Kernel(program, name)
             for name in ("integrate_split", "reduce_split", "reduce_items", "sum_image", "reduce_image")
         )
-        image_sum, pixels = (image.low, image.high, image.lost), (tables.bin_table, tables.norm_q, *split)
+        image_sum, tables_of = (image.low, image.high, image.lost), (tables.bin_table, tables.norm_q, *split)
         none = (np.uint32(0), np.uint32(0), np.uint32(0), NO_DUMMIES)
-        self._integrate.set_args(None, zeros, *pixels, *none, partial, losses, *image_sum)
+        self._integrate.set_args(None, zeros, *tables_of, *none, partial, losses, *image_sum)
         self._reduce.set_args(partial, self._sums)
         planes = np.uint32(LOST_PLANES)
         self._reduce_lost.set_args(losses, planes, np.uint32(0), planes, self._lost_sums)
-        self._image.set_args(*pixels, *image_sum, np.uint32(0), partial)
+        self._image.set_args(*tables_of, *image_sum, np.uint32(0), partial)
         self._reduce_image.set_args(partial, self._image_sums)
 
     def change_mask(self, geometry: Geometry) -> None:
@@ -65,7 +66,7 @@ class SplitLaneKernels:
 
     def integrate(self, frames: cl.Buffer, n_frames: int, validity: Validity) -> SplitFrameSums:
         """Sums of a buffer's first frames."""
-        arguments = (np.uint32(n_frames), np.uint32(validity.rare), *validity_arguments(validity))
+        arguments = (np.uint32(n_frames), np.uint32(validity.rare), *self._pixels.arguments(validity))
         self._integrate.set_arg(0, frames)
         for position, argument in enumerate(arguments, start=7):
             self._integrate.set_arg(position, argument)

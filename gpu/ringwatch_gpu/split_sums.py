@@ -42,9 +42,9 @@ class SplitFrameSums:
         return len(self.sums)
 
     @property
-    def total_signal(self) -> NDArray[np.uint64]:
-        """Valid counts of each frame, shape (frames,)."""
-        total: NDArray[np.uint64] = np.rint(self.sums[:, 0].sum(axis=1)).astype(np.uint64)
+    def total_signal(self) -> NDArray[np.int64]:
+        """Sum of the valid signals of each frame, shape (frames,)."""
+        total: NDArray[np.int64] = np.rint(self.sums[:, 0].sum(axis=1)).astype(np.int64)
         return total
 
     def valid_pixels(self, static: StaticSums) -> NDArray[np.int64]:

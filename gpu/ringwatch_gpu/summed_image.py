@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from . import exact
 from .batch import BatchIntegrator
+from .noise import Noise
 from .reference import ImageSums
 from .rejection import Method
 from .sums import RingProfile, RingSums
@@ -22,7 +23,8 @@ class SummedImage:
     union
         The sums of the same frames, ring by ring: equal signal and norms, another variance.
     total, lost
-        Sum of the valid counts of each used pixel, and in how many frames it was invalid; shape (rows, columns).
+        Sum of the valid counts of each used pixel, in units of ``union.signal_quantum``, and in how many frames it was
+        invalid; shape (rows, columns).
     profile
         Of the summed image: intensity is counts a frame, variance and sem are those of the summed counts.
     averaged
@@ -32,7 +34,7 @@ class SummedImage:
     """
 
     union: RingSums
-    total: NDArray[np.uint64]
+    total: NDArray[np.uint64] | NDArray[np.int64]
     lost: NDArray[np.uint32]
     profile: RingProfile
     averaged: RingProfile
@@ -54,7 +56,8 @@ class SummedImage:
     def average(self) -> NDArray[np.float64]:
         """The averaged image, shape (rows, columns); NaN where a pixel was never valid."""
         valid = self.n_frames - self.lost.astype(np.float64)
-        return np.asarray(np.where(valid > 0, self.total / np.maximum(valid, 1), np.nan))
+        counts = self.total * self.union.signal_quantum
+        return np.asarray(np.where(valid > 0, counts / np.maximum(valid, 1), np.nan))
 
 
 def image_profile(image: ImageSums, norm_quantum: float) -> RingProfile:
@@ -71,7 +74,8 @@ def image_profile(image: ImageSums, norm_quantum: float) -> RingProfile:
 def _whole_profiles(
     batch: BatchIntegrator, lost: NDArray[np.uint32], union: RingSums
 ) -> tuple[RingProfile, RingProfile]:
-    image, quantum = batch.evaluate_image(union.n_frames), union.norm_quantum
+    image = batch.evaluate_image(union.n_frames).in_counts(union.signal_quantum, Noise.of(batch.geometry))
+    quantum = union.norm_quantum
     averaged = RingProfile.of(
         image.averaged_signal,
         image.averaged_variance,

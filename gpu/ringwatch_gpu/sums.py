@@ -1,6 +1,6 @@
 """The sums of every radial bin, exact: of each frame of a batch, and of any set of frames.
 
-With s the signal of a pixel, g its normalization in units of ``norm_quantum`` and valid pixels only:
+With s the signal of a pixel in whole quanta, g its normalization in units of ``norm_quantum`` and valid pixels only:
 signal = sum s, signal_sq = sum s^2, norm_signal = sum g s, norm = sum g, norm_sq = sum g^2, count = number of pixels.
 All are integers, so the union of two sets is addition, and taking a part away is subtraction: any order, any device,
 any partition gives the same bits (Kieffer et al., J. Appl. Cryst. (2025), with the cross term made exact).
@@ -72,7 +72,7 @@ class FrameSums:
     What the invalid pixels took away is kept apart (``lost_*``): norms and counts of valid frames are static.
     """
 
-    signal: NDArray[np.uint64]
+    signal: NDArray[np.int64]
     signal_sq: Words
     norm_signal: Words
     lost_count: NDArray[np.uint64]
@@ -83,9 +83,9 @@ class FrameSums:
         return len(self.signal)
 
     @property
-    def total_signal(self) -> NDArray[np.uint64]:
-        """Valid counts of each frame, shape (frames,)."""
-        total: NDArray[np.uint64] = self.signal.sum(axis=1)
+    def total_signal(self) -> NDArray[np.int64]:
+        """Sum of the valid signals of each frame, shape (frames,)."""
+        total: NDArray[np.int64] = self.signal.sum(axis=1)
         return total
 
     def valid_pixels(self, static: StaticSums) -> NDArray[np.int64]:
@@ -104,7 +104,7 @@ class FrameSums:
         """
         n_frames, bins = self.signal.shape
         rows = np.zeros((n_frames, len(ROWS), bins, 2), np.uint64)
-        rows[:, 0, :, 1], rows[:, 1], rows[:, 2] = self.signal, self.signal_sq, self.norm_signal
+        rows[:, 0], rows[:, 1], rows[:, 2] = exact.signed_words(self.signal), self.signal_sq, self.norm_signal
         rows[:, 3], rows[:, 4], rows[:, 5, :, 1] = static.norm, static.norm_sq, static.count
         if self.lost_count.any():
             rows[:, 3] = exact.subtract(rows[:, 3], exact.words(self.lost_norm))
@@ -162,6 +162,8 @@ class RingSums:
         Name of everything that must be equal for two sums to be merged.
     norm_quantum
         One unit of g, or of f g.
+    signal_quantum
+        One unit of s, in counts: part of the digest.
     is_exact
         Whether all rows are plain integers; else (split pixels) they are in `SPLIT_UNITS`.
     """
@@ -170,20 +172,32 @@ class RingSums:
     n_frames: int
     digest: str
     norm_quantum: float
+    signal_quantum: float = 1.0
     is_exact: bool = True
 
     @classmethod
-    def zero(cls, bins: int, digest: str, norm_quantum: float, size: int = 2, *, is_exact: bool = True) -> "RingSums":
+    def zero(
+        cls,
+        bins: int,
+        digest: str,
+        norm_quantum: float,
+        size: int = 2,
+        *,
+        signal_quantum: float = 1.0,
+        is_exact: bool = True,
+    ) -> "RingSums":
         """The sums of no frame, of ``size`` words each."""
-        return cls(np.zeros((len(ROWS), bins, size), np.uint64), 0, digest, norm_quantum, is_exact)
+        return cls(np.zeros((len(ROWS), bins, size), np.uint64), 0, digest, norm_quantum, signal_quantum, is_exact)
 
     @classmethod
     def none_of(cls, geometry: Geometry, monitor_reference: float | None = None) -> "RingSums":
         """The sums of no frame of a geometry, where there is a monitor: weighed with it."""
-        if monitor_reference is None:
-            return cls.zero(geometry.bins, geometry.digest, geometry.norm_quantum, is_exact=geometry.is_exact)
-        name, unit = monitor.digest(geometry.digest, monitor_reference), geometry.norm_quantum * monitor.QUANTUM
-        return cls.zero(geometry.bins, name, unit, monitor.WORDS, is_exact=geometry.is_exact)
+        name, norm_quantum, size = geometry.digest, geometry.norm_quantum, 2
+        if monitor_reference is not None:
+            name, norm_quantum = monitor.digest(name, monitor_reference), norm_quantum * monitor.QUANTUM
+            size = monitor.WORDS
+        quantum, is_exact = geometry.signal_quantum, geometry.is_exact
+        return cls.zero(geometry.bins, name, norm_quantum, size, signal_quantum=quantum, is_exact=is_exact)
 
     def __add__(self, other: "RingSums") -> "RingSums":
         self._require_same(other)
@@ -226,7 +240,7 @@ class RingSums:
         if fine.digest != self.digest:
             raise DigestMismatch(self.digest, fine.digest)
         words = exact.grouped(self.words, places(fine, coarse), coarse.bins)
-        return RingSums(words, self.n_frames, coarse.digest, self.norm_quantum)
+        return replace(self, words=words, digest=coarse.digest)
 
     def row(self, name: str) -> Integers:
         """One of `ROWS` as Python integers, shape (bins,); in units of `SPLIT_UNITS` where pixels are split."""
@@ -235,7 +249,11 @@ class RingSums:
     @cached_property
     def profile(self) -> RingProfile:
         """The profile of all frames together."""
-        return ring_profiles(self.words, self.norm_quantum, is_exact=self.is_exact)
+        return self.profiles_of(self.words)
+
+    def profiles_of(self, rows: Words) -> RingProfile:
+        """Profiles of other sums in the same units, shape (..., 6, bins, words): arrays of shape (..., bins)."""
+        return ring_profiles(rows, self.norm_quantum, self.signal_quantum, is_exact=self.is_exact)
 
     def _require_same(self, other: "RingSums") -> None:
         if self.digest != other.digest:
@@ -250,8 +268,10 @@ def _weighed(rows: Words, exposure: NDArray[np.uint64]) -> Words:
     return weighed
 
 
-def ring_profiles(rows: Words, norm_quantum: float, *, is_exact: bool = True) -> RingProfile:
-    """Profiles from the six sums, shape (..., 6, bins, words): arrays of shape (..., bins).
+def ring_profiles(
+    rows: Words, norm_quantum: float, signal_quantum: float = 1.0, *, is_exact: bool = True
+) -> RingProfile:
+    """Profiles in counts from the six sums, shape (..., 6, bins, words): arrays of shape (..., bins).
 
     With V, T, H, G1, G2 the rows and m = V / G1: variance = T - 2 m H + m^2 G2, in float64. What cancels costs
     4 T / variance times 1e-16; the few bins where that could matter (pixels almost equal) are taken in integers, but
@@ -263,7 +283,8 @@ def ring_profiles(rows: Words, norm_quantum: float, *, is_exact: bool = True) ->
     cancelled = variance < _CANCELLED * T
     if is_exact and cancelled.any():
         variance[cancelled] = exact_variance(np.moveaxis(rows, -3, 0)[:, cancelled])
-    return RingProfile.of(V, variance, G1 * norm_quantum, G2 * norm_quantum**2, n)
+    signal, variance = V * signal_quantum, variance * signal_quantum**2
+    return RingProfile.of(signal, variance, G1 * norm_quantum, G2 * norm_quantum**2, n)
 
 
 def exact_variance(rows: Words) -> NDArray[np.float64]:

@@ -5,14 +5,13 @@ import pyopencl as cl
 from numpy.typing import NDArray
 
 from .geometry import Geometry
-from .validity import Validity
+from .signals import PixelFormat
 
 BATCH = 8
 SUM_PLANES = 7
 LOST_PLANES = 4  # the last of them
 WIDE_PLANES = 4
-_UINT4 = np.dtype([(axis, np.uint32) for axis in "xyzw"])
-NO_DUMMIES: np.void = np.zeros(1, _UINT4)[0]
+_OVERHANG = 7
 
 
 def constant(context: cl.Context, array: NDArray[np.generic]) -> cl.Buffer:
@@ -22,16 +21,25 @@ def constant(context: cl.Context, array: NDArray[np.generic]) -> cl.Buffer:
 
 
 class DeviceTables:
-    """Bin and norm of every pixel on the device, in the order of the detector."""
+    """Bin and norm of every pixel on the device, its dark where signals are signed, in the order of the detector."""
 
-    def __init__(self, queue: cl.CommandQueue, geometry: Geometry) -> None:
+    def __init__(self, queue: cl.CommandQueue, geometry: Geometry, pixels: PixelFormat) -> None:
         self._queue = queue
         self.bin_table = constant(queue.context, geometry.bin_table)
         self.norm_q = constant(queue.context, geometry.norm_q)
+        self.dark = [constant(queue.context, _dark(geometry))] if pixels.is_signed else []
 
     def change_bins(self, bin_table: NDArray[np.uint16]) -> None:
         """Replace the bins of the pixels, in the same buffer."""
         cl.enqueue_copy(self._queue, self.bin_table, bin_table)
+
+
+def _dark(geometry: Geometry) -> NDArray[np.int32]:
+    """Eight pixels are read at once, and maybe seven beyond the last."""
+    dark = np.zeros(geometry.pixels + _OVERHANG, np.int32)
+    if geometry.dark_q is not None:
+        dark[: geometry.pixels] = geometry.dark_q
+    return dark
 
 
 class SortedPixels:
@@ -43,15 +51,3 @@ class SortedPixels:
         order = order[: self.bin_start[-1]]
         self.order = constant(context, order)
         self.norm = constant(context, geometry.norm_q[order])
-
-
-def pixel_type(dtype: np.dtype[np.generic]) -> str:
-    """OpenCL's name of the unsigned type as wide as ``dtype``: signed values are compared as unsigned ones."""
-    return {1: "uchar", 2: "ushort", 4: "uint"}[dtype.itemsize]
-
-
-def validity_arguments(validity: Validity) -> tuple[np.uint32, np.void]:
-    """``limit`` and ``dummies`` as the kernels take them: four values, padded by one that is never valid."""
-    padded = [*validity.dummies, *[0xFFFFFFFF] * 4][:4]
-    dummies: np.void = np.array([tuple(padded)], _UINT4)[0]
-    return np.uint32(validity.limit), dummies

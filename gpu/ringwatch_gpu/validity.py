@@ -1,25 +1,28 @@
-"""Which pixel values count: a largest valid value and up to four dummies, compared on the integers themselves."""
+"""Which pixel values count: a largest valid value and up to four dummies, compared on the raw values themselves."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 MAX_DUMMIES = 4
 _LARGEST = (1 << 32) - 2  # no detector counts to 2^32 - 1: one value is never valid
-SUPPORTED = tuple(np.dtype(t) for t in ("u1", "u2", "u4", "i1", "i2", "i4"))
+SUPPORTED = tuple(np.dtype(t) for t in ("u1", "u2", "u4", "i1", "i2", "i4", "f4"))
 
 
 @dataclass(frozen=True)
 class Validity:
-    """A pixel is valid if its value, read as an unsigned integer, is <= ``limit`` and none of ``dummies``.
+    """A pixel is valid if its value is from ``lowest`` to ``limit`` and none of ``dummies``; a float has to be finite.
 
-    Negative values of a signed type are the upper half of the unsigned ones: one comparison covers both.
+    ``lowest`` is 0, below which no value is valid, or the lowest one of a signed type. (Of floats it says nothing:
+    negative ones count.)
     """
 
-    limit: int
-    dummies: tuple[int, ...] = ()
+    limit: int | float
+    dummies: tuple[int | float, ...] = ()
+    lowest: int = 0
 
     @classmethod
     def of(
@@ -30,10 +33,11 @@ class Validity:
         Parameters
         ----------
         dtype
-            An integer type of 8, 16 or 32 bits.
+            An integer type of 8, 16 or 32 bits, or float32.
         dummies
-            Values that mean "invalid in this frame". None is the detectors' convention: the largest value of an
-            unsigned type, and the one below it for uint32 (EIGER flags). Negatives of a signed type are never valid.
+            Values that mean "invalid in this frame", and no others do: negative values of a signed type that are not
+            listed count. None is the detectors' convention: the largest value of an unsigned type, and the one below it
+            for uint32 (EIGER flags); all negative values of a signed type; no finite value of a float.
         saturation
             Largest valid value, where the detector says so (saturation value or count-rate cutoff).
 
@@ -43,21 +47,33 @@ class Validity:
             For a type or a number of dummies that is not supported.
         """
         if dtype.newbyteorder("=") not in SUPPORTED:
-            raise ValueError(f"pixels of type {dtype} are not supported: 8, 16 or 32-bit integers are")
+            raise ValueError(f"pixels of type {dtype} are not supported: 8, 16 or 32-bit integers and float32 are")
+        if dtype.kind == "f":
+            return cls(
+                np.inf if saturation is None else saturation, _listed({float(np.float32(d)) for d in dummies or ()})
+            )
         top = (1 << (8 * dtype.itemsize - (dtype.kind == "i"))) - 1
         reserved = 0 if dummies is not None or dtype.kind == "i" else 2 if dtype.itemsize == 4 else 1
         limit = min(top - reserved, _LARGEST, top if saturation is None else max(saturation, 0))
-        listed = tuple(sorted({int(d) for d in dummies or () if 0 <= d <= limit}))
-        if len(listed) > MAX_DUMMIES:
-            raise ValueError(f"{len(listed)} dummy values given, at most {MAX_DUMMIES} are supported")
-        return cls(limit, listed)
+        lowest = -top - 1 if dummies is not None and dtype.kind == "i" else 0
+        return cls(limit, _listed({int(d) for d in dummies or () if lowest <= d <= limit}), lowest)
 
-    def invalid(self, frames: NDArray[np.integer]) -> NDArray[np.bool_]:
+    def invalid(self, frames: NDArray[Any]) -> NDArray[np.bool_]:
         """True where a pixel does not count."""
-        values = frames.view(f"u{frames.dtype.itemsize}")
-        return (values > self.limit) | np.isin(values, np.array(self.dummies, values.dtype))
+        listed: NDArray[np.bool_] = np.isin(frames, np.array(self.dummies, frames.dtype))
+        if frames.dtype.kind == "f":
+            listed |= ~np.isfinite(frames) | (frames > self.limit)
+        else:
+            listed |= (frames < self.lowest) | (frames > self.limit)
+        return listed
 
     @property
     def rare(self) -> int:
-        """Values below this are valid, and eight of them sum up within 32 bits: the kernels' fast path."""
-        return min(self.limit + 1, 1 << 29, *self.dummies)
+        """Unsigned values below this are valid, and eight of them sum up within 32 bits: the kernels' fast path."""
+        return int(max(min(self.limit + 1, 1 << 29, *self.dummies), 0))
+
+
+def _listed(dummies: set[int] | set[float]) -> tuple[int | float, ...]:
+    if len(dummies) > MAX_DUMMIES:
+        raise ValueError(f"{len(dummies)} dummy values given, at most {MAX_DUMMIES} are supported")
+    return tuple(sorted(dummies))

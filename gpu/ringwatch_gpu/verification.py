@@ -19,6 +19,7 @@ from .batch import BatchIntegrator
 from .geometry import Geometry
 from .geometry_pyfai import Recipe, load_integrator
 from .reference import float_bincount
+from .signals import signals
 from .splitting import parts
 from .spottiness import spottiness
 from .sums import ROWS, RingProfile, RingSums
@@ -29,6 +30,8 @@ _WELL_FILLED = 100
 
 _SPLIT_FILLED = 1
 """Parts that are less than a pixel together have norms and variances that are mostly rounding."""
+
+_NO_DUMMY = -(2.0**40)
 
 FLOAT64, CYTHON, PYTHON = "two-pass float64", "pyFAI, Cython CSR", "pyFAI, Python CSR"
 TOLERANCES = {
@@ -78,9 +81,11 @@ class Verification:
     Parameters
     ----------
     geometry
-        Ours, with its flat field and absorption; ``solid_angle`` and ``polarization`` are what it was made with.
+        Ours, with its flat field, absorption and dark; ``solid_angle`` and ``polarization`` are what it was made with.
     dtype
         Pixel type.
+    negatives
+        Whether values below zero of a signed type count.
     """
 
     def __init__(
@@ -91,8 +96,9 @@ class Verification:
         *,
         solid_angle: bool = True,
         polarization: float | None = 0.99,
+        negatives: bool = False,
     ) -> None:
-        self._geometry, self._batch = geometry, BatchIntegrator(geometry, dtype, device)
+        self._geometry, self._batch = geometry, BatchIntegrator(geometry, dtype, device, negatives=negatives)
         self._mask = geometry.mask
         self._arguments: dict[str, object] = {
             "npt": geometry.bins,
@@ -102,15 +108,16 @@ class Verification:
             "polarization_factor": polarization,
             "error_model": "azimuthal",
         }
-        for name, factor in (("flat", geometry.flat), ("absorption", geometry.absorption)):
-            self._arguments[name] = None if factor is None else factor.copy()  # pyFAI takes none that is read-only
+        images = {"flat": geometry.flat, "absorption": geometry.absorption, "dark": geometry.dark}
+        for name, image in images.items():
+            self._arguments[name] = None if image is None else image.copy()  # pyFAI takes none that is read-only
         recipe = Recipe(geometry.poni, geometry.shape, geometry.unit, geometry.bins, None, solid_angle, polarization)
         splitting = "no" if geometry.splitting is None else geometry.splitting.method
         self._fast, self._reference = (splitting, "csr", "cython"), (splitting, "csr", "python")
         self._tolerances = TOLERANCES if geometry.splitting is None else SPLIT_TOLERANCES
         self._integrator = load_integrator(recipe, geometry.source)
 
-    def compare(self, frames: Iterable[NDArray[np.integer]], validity: Validity) -> list[Comparison]:
+    def compare(self, frames: Iterable[NDArray[np.generic]], validity: Validity) -> list[Comparison]:
         """Differences over all frames."""
         largest = dict.fromkeys(self._tolerances, 0.0)
         for frame in frames:
@@ -122,10 +129,12 @@ class Verification:
         """One frame through pyFAI's Cython CSR engine with the azimuthal error model, as its users call it."""
         return self._integrator.integrate1d_ng(frame, mask=self._mask, method=self._fast, dummy=-1, **self._arguments)
 
-    def _differences(self, frame: NDArray[np.integer], validity: Validity) -> Differences:
-        invalid = self._geometry.mask | validity.invalid(frame)
-        sums, two_pass = self._ours(frame, validity), self._two_pass(frame, invalid)
-        fast, theirs = (self._theirs(frame, invalid, method) for method in (self._fast, self._reference))
+    def _differences(self, frame: NDArray[np.generic], validity: Validity) -> Differences:
+        signal, bad = signals(frame.ravel(), self._geometry, validity)
+        invalid = self._geometry.mask | bad.reshape(frame.shape)
+        sums, two_pass = self._ours(frame, validity), self._two_pass(signal, invalid)
+        rounded = self._rounded(frame)
+        fast, theirs = (self._theirs(rounded, invalid, method) for method in (self._fast, self._reference))
         ours = sums.profile
         filled = ours.count > (0 if sums.is_exact else _SPLIT_FILLED)
         differences = {("intensity", CYTHON): _relative(ours.intensity, fast.intensity, filled)}
@@ -150,28 +159,36 @@ class Verification:
             ("spottiness_weighted", against): abs(float(found.weighted / expected.weighted) - 1),
         }
 
-    def _two_pass(self, frame: NDArray[np.integer], invalid: NDArray[np.bool_]) -> RingProfile:
+    def _rounded(self, frame: NDArray[np.generic]) -> NDArray[np.generic]:
+        """The frame as we see it: floats in multiples of the quantum, as the dark is already."""
+        if frame.dtype.kind != "f":
+            return frame
+        quantum = self._geometry.signal_quantum
+        values: NDArray[np.generic] = np.rint(np.nan_to_num(frame) / quantum) * quantum
+        return values
+
+    def _two_pass(self, signal: NDArray[np.int64], invalid: NDArray[np.bool_]) -> RingProfile:
         """The textbook: means first, then squared deviations, in float64 on the same norms."""
         bins, (pixel, index, share, norm_q) = self._geometry.bins, parts(self._geometry, ~invalid.ravel())
-        s, g = share * frame.ravel()[pixel].astype(np.float64), norm_q * self._geometry.norm_quantum
+        s, g = share * (signal[pixel] * self._geometry.signal_quantum), norm_q * self._geometry.norm_quantum
         columns = [np.asarray(x, np.float64) for x in (s, g, g * g, share)]
-        signal, norm, norm_sq, count = (float_bincount(index, x, bins) for x in columns)
-        mean = signal / np.where(norm > 0, norm, 1)
-        return RingProfile.of(signal, float_bincount(index, (s - g * mean[index]) ** 2, bins), norm, norm_sq, count)
+        total, norm, norm_sq, count = (float_bincount(index, x, bins) for x in columns)
+        mean = total / np.where(norm > 0, norm, 1)
+        return RingProfile.of(total, float_bincount(index, (s - g * mean[index]) ** 2, bins), norm, norm_sq, count)
 
-    def _ours(self, frame: NDArray[np.integer], validity: Validity) -> RingSums:
+    def _ours(self, frame: NDArray[np.generic], validity: Validity) -> RingSums:
         self._batch.slots[0] = frame
         sums = RingSums.none_of(self._geometry)
         return sums.plus_rows(self._batch.integrate(1, validity).rows(self._batch.static))
 
     def _theirs(
-        self, frame: NDArray[np.integer], invalid: NDArray[np.bool_], method: tuple[str, str, str]
+        self, frame: NDArray[np.generic], invalid: NDArray[np.bool_], method: tuple[str, str, str]
     ) -> RingProfile:
-        # dummy=-1 never occurs, and keeps pyFAI from guessing one for the detector; its Python engine divides by 0 in
+        # this dummy never occurs, and keeps pyFAI from guessing one for the detector; its Python engine divides by 0 in
         # empty bins
         with np.errstate(invalid="ignore"):
             result = self._integrator.integrate1d_ng(
-                np.where(invalid, 0, frame), mask=invalid, method=method, dummy=-1, **self._arguments
+                np.where(invalid, 0, frame), mask=invalid, method=method, dummy=_NO_DUMMY, **self._arguments
             )
         sums = (result.sum_signal, result.sum_variance, result.sum_normalization, result.sum_normalization2)
         signal, variance, norm, norm_sq, intensity = (np.asarray(x, np.float64) for x in (*sums, result.intensity))
@@ -185,7 +202,8 @@ def _variance_about(mean: NDArray[np.float64], sums: RingSums) -> NDArray[np.flo
     pyFAI takes the distances from a mean that its float32 sums have moved by some 1e-6. Where the norms within a ring
     differ, as a flat field makes them, that moves its variance in the first order.
     """
-    profile, product = sums.profile, exact.to_float(sums.words[ROWS.index("norm_signal")]) * sums.norm_quantum
+    unit = sums.norm_quantum * sums.signal_quantum
+    profile, product = sums.profile, exact.to_float(sums.words[ROWS.index("norm_signal")]) * unit
     moved = mean - profile.intensity
     return profile.variance + moved * (moved * profile.norm_sq - 2 * (product - profile.intensity * profile.norm_sq))
 

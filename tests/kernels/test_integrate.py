@@ -15,6 +15,7 @@ from ringwatch_gpu.groups import GroupKernels
 from ringwatch_gpu.integrator import Integrator
 from ringwatch_gpu.memory import check_memory
 from ringwatch_gpu.programs import build
+from ringwatch_gpu.signals import PixelFormat
 from ringwatch_gpu.sums import FrameSums, StaticSums
 from ringwatch_gpu.validity import Validity
 
@@ -162,7 +163,8 @@ def test_work_group_size_does_not_matter(device: cl.Device, group: int) -> None:
     buffer = integrator._slots[0].buffer
     expected, _ = integrator._kernels.integrate(buffer, 8, Validity.of(kind))
     expected = expected.copy()
-    other = GroupKernels(integrator._queue, integrator.geometry, kind, integrator._image, integrator._tables, group)
+    pixels, tables = PixelFormat.of(integrator.geometry, kind), integrator._tables
+    other = GroupKernels(integrator._queue, integrator.geometry, pixels, integrator._image, tables, group)
     assert np.array_equal(other.integrate(buffer, 8, Validity.of(kind))[0], expected)
 
 

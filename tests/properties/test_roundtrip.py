@@ -12,7 +12,7 @@ from ringwatch.messages import MAX_FRAME_ID, Frame, SeriesEnd, SeriesStart
 from ringwatch.stream.decode import decode
 from ringwatch.stream.decompress import decode_into
 from ringwatch.stream.encode import ENCODERS, StreamVersion, compress_bslz4
-from ringwatch.stream.fields import PIXEL_TYPES
+from ringwatch.stream.fields import PIXEL_TYPES, PIXEL_TYPES_V2
 
 CODECS = {"v1": ("none", "lz4", "bslz4"), "v2": ("none", "lz4hdf5", "bslz4")}
 VERSIONS = pytest.mark.parametrize("version", ["v1", "v2"])
@@ -48,7 +48,7 @@ def starts(draw: Any, version: StreamVersion) -> SeriesStart:
 
 @st.composite
 def frames(draw: Any, version: StreamVersion) -> Frame:
-    dtype = draw(st.sampled_from(list(PIXEL_TYPES.values())))
+    dtype = draw(st.sampled_from(list((PIXEL_TYPES if version == "v1" else PIXEL_TYPES_V2).values())))
     return Frame(
         series=draw(series_ids),
         frame=draw(st.integers(0, MAX_FRAME_ID - 1)),

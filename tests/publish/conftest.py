@@ -45,7 +45,7 @@ class Results:
         values = spottiness + 0.001 * np.arange(n)
         rings = values.copy()
         rings[-1] = np.nan
-        total = np.full(n, 2**63 + 1, np.uint64)
+        total = np.full(n, 2**53 - 1.0)
         return FrameRows(self.origin, TIME_NS, frame, values, values / 2, rings, total, frame * 0 + 7)
 
     def snapshot(self, n_frames: int = 412, **changes: object) -> Snapshot:
@@ -123,7 +123,7 @@ class Results:
     def result(self, rows: int = 8, columns: int = 8) -> SeriesResult:
         return SeriesResult(
             self.origin, TIME_NS, "end", {}, 3, np.arange(4.0), np.arange(5.0), "2th_deg", True,
-            np.zeros((6, 4, 2), np.uint64), 2.0**-30, np.zeros((rows, columns), np.uint64),
+            np.zeros((6, 4, 2), np.uint64), 2.0**-30, 1.0, np.zeros((rows, columns), np.int64),
             np.zeros((rows, columns), np.uint32), Fates(), ((3, 4),), "", {},
         )  # fmt: skip
 

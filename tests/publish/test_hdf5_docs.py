@@ -19,7 +19,7 @@ def file(tmp_path, results):
     """A file that has everything."""
     image = np.ones((4, 4))
     result = replace(
-        results.result(), poni="Wavelength: 1e-10\n", image_sum=image.astype("<u8"), image_lost=image.astype("<u4"),
+        results.result(), poni="Wavelength: 1e-10\n", image_sum=image.astype("<i8"), image_lost=image.astype("<u4"),
         sums=np.zeros((6, 4, 3), "<u8"), monitor_reference=1e6, exposure=3 << 20,
         image_lost_exposure=image.astype("<u8"),
     )  # fmt: skip

@@ -39,7 +39,7 @@ def checked_rows(file: h5py.File) -> int:
     n = min(map(len, columns.values()))
     np.testing.assert_array_equal(columns["frame"][:n], np.arange(n))
     np.testing.assert_array_equal(columns["spottiness"][:n], np.tile(0.25 + 0.001 * np.arange(3), n // 3 + 1)[:n])
-    assert (columns["total_signal"][:n] == 2**63 + 1).all()
+    assert (columns["total_signal"][:n] == 2**53 - 1).all()
     assert (columns["masked_pixels"][:n] == 7).all()
     return n
 

@@ -309,7 +309,7 @@ def test_a_result_survives_a_full_disk(publisher, folder, results, other_results
 
 def test_hdf5_never_meets_a_full_disk_since_it_would_crash_the_process(publisher, folder, results, clock):
     publish(publisher, results.event(), results.rows(0))
-    noise = np.random.default_rng(3).integers(0, 2**63, (1024, 1024), np.uint64)
+    noise = np.random.default_rng(3).integers(-(2**63), 2**63, (1024, 1024), np.int64)
     result = replace(results.result(), image_sum=noise, image_lost=noise.astype(np.uint32))
     with file_size_limit(1 << 20):
         clock.advance(5)

@@ -35,7 +35,8 @@ def result(results) -> SeriesResult:
         results.result(),
         header={"nimages": 3, "energy": 65000.0, "name": "détecteur", "flat": None, "trigger": True},
         sums=rng.integers(0, 2**64, (6, 4, 2), np.uint64),
-        image_sum=rng.integers(0, 2**40, (8, 8), np.uint64),
+        signal_quantum=2.0**-8,
+        image_sum=rng.integers(-(2**40), 2**40, (8, 8), np.int64),
         image_lost=rng.integers(0, 3, (8, 8), np.uint32),
         fates=results.snapshot().fates,
         missing=((3, 4), (9, 9)),
@@ -65,15 +66,15 @@ def path(written, tmp_path) -> Path:
 
 def test_everything_that_merging_needs_comes_back(path, result, results):
     stored = read_result(path)
-    for name in ("origin", "time_ns", "reason", "header", "n_frames", "unit", "exact", "norm_quantum", "fates",
-                 "missing", "poni", "versions"):  # fmt: skip
+    for name in ("origin", "time_ns", "reason", "header", "n_frames", "unit", "exact", "norm_quantum",
+                 "signal_quantum", "fates", "missing", "poni", "versions"):  # fmt: skip
         assert getattr(stored, name) == getattr(result, name), name
     for name in ("radial", "edges", "sums", "image_sum", "image_lost"):
         np.testing.assert_array_equal(getattr(stored, name), getattr(result, name))
         assert getattr(stored, name).dtype == getattr(result, name).dtype
     assert (stored.digest, stored.config) == ("d1ce57", CONFIG)
     np.testing.assert_array_equal(stored.frames["frame"], np.arange(7))
-    assert stored.frames["total_signal"].tolist() == [2**63 + 1] * 7
+    assert stored.frames["total_signal"].tolist() == [2**53 - 1] * 7
     expected = [*results.rows(0, 2).spottiness_rings, *results.rows(2, 5).spottiness_rings]
     np.testing.assert_array_equal(stored.frames["spottiness_rings"], expected)
 
@@ -91,7 +92,7 @@ def test_a_weighed_result_comes_back(tmp_path, result):
     sums, lost = result.sums.repeat(2, axis=2)[..., :3], np.full((8, 8), 2**40, np.uint64)
     origin = replace(result.origin, accumulation="s12", generation=3)
     weighed = replace(
-        result, origin=origin, sums=sums, monitor_reference=0.7, exposure=2**63 + 1, image_sum=lost.copy(),
+        result, origin=origin, sums=sums, monitor_reference=0.7, exposure=2**63 + 1, image_sum=lost.astype("<i8"),
         image_lost=lost.astype("<u4"), image_lost_exposure=lost, window="every 3 frames", parts=("s12 3", "s13 1"),
     )  # fmt: skip
     write_result(tmp_path / "weighed.h5", weighed, config="{}", profiles=())
@@ -339,8 +340,9 @@ def test_some_other_hdf5_file(tmp_path):
 
 READ = [
     *(f"ringwatch/{name}" for name in (
-        "schema", "sums", "radial", "edges", "n_frames", "time_ns", "norm_quantum", "exact", "unit", "reason", "poni",
-        "series", "unique_id", "sample", "generation", "digest", "header", "versions", "fates", "missing", "config",
+        "schema", "sums", "radial", "edges", "n_frames", "time_ns", "norm_quantum", "signal_quantum", "exact", "unit",
+        "reason", "poni", "series", "unique_id", "sample", "generation", "digest", "header", "versions", "fates",
+        "missing", "config",
     )),
     *(f"frames/{name}" for name in nexus.FRAME_COLUMNS),
     "image/sum",
@@ -405,7 +407,7 @@ def test_a_dataset_that_claims_terabytes_is_refused_before_it_is_read(path):
     with h5py.File(path, "r+") as file:
         for name in ("sum", "lost"):
             del file["entry/image"][name]
-        file["entry/image"].create_dataset("sum", shape=(1 << 21, 1 << 21), dtype="<u8", chunks=(64, 64))
+        file["entry/image"].create_dataset("sum", shape=(1 << 21, 1 << 21), dtype="<i8", chunks=(64, 64))
     with pytest.raises(ResultFileError, match=f"more than {checked_hdf5.MAX_ELEMENTS}"):
         read_result(path)
 

@@ -119,6 +119,33 @@ def test_the_same_header_gives_the_very_same_geometry() -> None:
     assert without.digest != first.digest
 
 
+def test_a_dark_is_in_every_geometry_and_read_again_when_it_changed(folder: Path) -> None:
+    np.save("dark.npy", FLAT)
+    source = source_of("mask", "flat", "dark")
+    geometry = source.for_series(SHAPE, None)
+    assert geometry is source.base()
+    assert geometry.quantum == 2**-8
+    np.testing.assert_allclose(geometry.dark, FLAT, atol=2**-9)
+    assert source.for_series(SHAPE, None, HEADER_FLAT).dark_q is geometry.dark_q
+    np.save("dark.npy", np.full(SHAPE, 2))
+    again = source.for_series(SHAPE, None)
+    assert again.dark is not None
+    assert (again.dark == 2).all()
+    assert again.digest != geometry.digest
+
+
+def test_only_floats_need_a_quantum_and_the_configured_one_wins() -> None:
+    source = source_of("flat")
+    plain = source.for_series(SHAPE, None)
+    assert plain.quantum is None
+    assert source.for_series(SHAPE, None, is_float=True).quantum == 2**-8
+    assert source.for_series(SHAPE, None) is plain
+    section = {"poni": "small.poni", "quantum": 0.25}
+    configured = GeometrySource(FilesConfig.model_validate({"geometry": section}).geometry, Files())
+    assert configured.for_series(SHAPE, None, is_float=True) is configured.for_series(SHAPE, None)
+    assert configured.base().quantum == 0.25
+
+
 def test_a_configured_flat_field_wins_over_that_of_the_header_and_the_log_says_so() -> None:
     with capture_logs() as log:
         configured = source_of("flat").for_series(SHAPE, MASK, HEADER_FLAT)

@@ -98,6 +98,18 @@ def test_frames_of_a_refused_series_are_excluded_and_the_next_series_is_reduced(
     assert good.fates.reduced == 1
 
 
+def test_floats_that_the_header_announced_are_reduced_and_integers_after_them(fed: Fed) -> None:
+    floats = np.dtype(np.float32)
+    first, second = (SeriesStart(n, name, shape=SHAPE, dtype=t) for n, name, t in ((1, "A", floats), (2, "B", U2)))
+    fed.feed([first], [frame(0, dtype=floats)], [frame(1, dtype=floats)], [SeriesEnd(1, "A")])
+    fed.feed([second], [frame(0)], [SeriesEnd(2, "B")])
+    results = [result for result in fed.published if isinstance(result, SeriesResult)]
+    assert [result.signal_quantum for result in results] == [2**-8, 1.0]
+    rows = [result for result in fed.published if isinstance(result, FrameRows)]
+    assert [row.total_signal[0] for row in rows] == [SHAPE[0] * SHAPE[1]] * 3
+    assert len({result.origin.digest for result in results}) == 2
+
+
 # ------------------------------------------------------------------------------------------------------- flat field
 
 FLAT = np.linspace(0.5, 1.5, SHAPE[0] * SHAPE[1], dtype=np.float32).reshape(SHAPE)

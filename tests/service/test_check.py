@@ -68,6 +68,25 @@ def test_without_files_the_corrections_are_those_of_the_geometry(folder: Path) -
     assert told("corrected", plain) == f"for nothing{header}"
 
 
+def test_signals_are_told_with_the_values_of_the_dark(folder: Path) -> None:
+    assert told("signals", ringwatch("check", "")).startswith("raw counts, unsigned")
+    assert told("signals", ringwatch("check", "quantum = 0.5\n")) == "raw counts in multiples of 1/2"
+    dark = np.full(POWDER.shape, 3.25)
+    dark[:, :55], dark[0, 0] = 1.25, np.nan
+    np.save("dark.npy", dark)
+    result = ringwatch("check", 'dark = "dark.npy"\n')
+    assert told("signals", result) == (
+        f"raw counts in multiples of 1/256, less the dark {folder}/dark.npy (1.25 to 3.25, mean 2.75)"
+    )
+
+
+@pytest.mark.parametrize("quantum", ["0.3", "2.0", "0.0", "1e-09", '"none"'])
+def test_a_quantum_that_makes_no_sense_is_a_mistake(folder: Path, quantum: str) -> None:
+    result = ringwatch("check", f"quantum = {quantum}\n")
+    assert result.exit_code == EXIT_CONFIG
+    assert f"geometry.quantum = {quantum}: should be" in result.output
+
+
 def test_flat_field_and_absorption_are_told_with_their_values_and_the_pixels_they_cost(folder: Path) -> None:
     flat = np.full(POWDER.shape, 0.5)
     flat[:, 0], flat[0, 1] = np.nan, 1.25

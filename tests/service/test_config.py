@@ -85,7 +85,7 @@ def test_two_keys_are_enough_and_all_others_have_the_documented_defaults(folder:
     assert (config.stream.end_timeout_s, config.stream.late_s) == (10, 1)
     geometry = config.geometry
     assert (geometry.unit, geometry.bins, geometry.radial_range, geometry.mask) == ("2th_deg", "pixel", None, None)
-    assert (geometry.flat, geometry.absorption) == (None, None)
+    assert (geometry.flat, geometry.absorption, geometry.dark, geometry.quantum) == (None, None, None, "auto")
     assert (geometry.dummy, geometry.solid_angle, geometry.polarization) == ("auto", True, 0.99)
     assert (config.profiles.interval_s, config.accumulate.scope) == (1, "series")
     assert (config.rings.calibrant, config.rings.d_spacings_A, config.stop) == (None, None, None)
@@ -418,6 +418,9 @@ def test_parts_of_pixels_are_not_clipped(folder: Path, clip: Mapping) -> None:
     assert config_of(folder, profiles=clip).geometry.splitting == "no"
 
 
-def test_parts_of_pixels_are_not_weighed_with_a_monitor(folder: Path) -> None:
-    problem = problem_of(folder, geometry={"splitting": "bbox"}, accumulate={"monitor_reference": 1e6})
-    assert problem == 'accumulate: monitor_reference needs whole pixels: geometry.splitting = "no"'
+def test_signals_are_not_split(folder: Path) -> None:
+    problem = problem_of(folder, geometry={"splitting": "bbox", "quantum": 0.5})
+    assert problem == 'geometry: dark and quantum need whole pixels: splitting = "no"'
+    variance = {"variance": {"gain": 1.0, "readout": 2.0}}
+    problem = problem_of(folder, geometry={"splitting": "full"}, profiles=variance)
+    assert problem == 'profiles: variance needs whole pixels: geometry.splitting = "no"'

@@ -35,7 +35,7 @@ def test_every_key_has_a_meaning_and_stands_in_every_file() -> None:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "detector.poni").write_text("Distance: 0.1\n")
-    for image in ("mask", "flat", "absorption"):
+    for image in ("mask", "flat", "absorption", "dark"):
         (tmp_path / f"{image}.edf").write_bytes(b"")
     return tmp_path
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from ringwatch.__main__ import main
 from ringwatch.clock import SystemClock
-from ringwatch.publish.result_file import read_result
+from ringwatch.publish.result_file import StoredResult, read_result
 from ringwatch.stream.powder import TRUTH
 from ringwatch.stream.simulator import Simulator
 from ringwatch_gpu import Geometry, Integrator
@@ -75,6 +75,97 @@ def test_reduce_gives_the_exact_sums_of_all_files(folder: Path, frames: np.ndarr
     assert stored.image_sum is not None
     valid = frames < 65535
     assert np.array_equal(stored.image_sum, np.where(valid, frames, 0).sum(0, dtype=np.uint64))
+
+
+def dark_of(frames: np.ndarray) -> np.ndarray:
+    """Different from pixel to pixel, a column of no use."""
+    dark = np.random.default_rng(4).uniform(0.0, 3.0, frames.shape[1:])
+    dark[:, 7] = np.nan
+    return dark
+
+
+def with_section(folder: Path, lines: str) -> tuple[str, str]:
+    section = f'[stream]\nendpoint = "tcp://127.0.0.1:9999"\n[geometry]\nponi = "powder.poni"\n{lines}'
+    (folder / "files.toml").write_text(section)
+    return "--config", "files.toml"
+
+
+def reduced(folder: Path, *files: str, lines: str, out: str = "out.h5") -> StoredResult:
+    result = ringwatch("reduce", *files, *with_section(folder, lines), "-o", out)
+    assert result.exit_code == 0, result.output
+    return read_result(folder / out)
+
+
+def test_a_dark_is_taken_off_and_parts_merge_exactly(folder: Path, frames: np.ndarray) -> None:
+    np.save("dark.npy", dark_of(frames))
+    lines = 'dark = "dark.npy"\n'
+    stored = reduced(folder, "all.h5", lines=lines)
+    geometry = Geometry.from_poni(folder / "powder.poni").signed(dark=dark_of(frames))
+    expected = Integrator(geometry).integrate(frames)
+    assert np.array_equal(stored.sums, expected.words)
+    assert (stored.digest, stored.signal_quantum) == (geometry.digest, 2**-8)
+    assert (expected.row("signal") < 0).any()
+    valid = (frames < 65535) & ~geometry.mask
+    assert geometry.dark is not None
+    assert stored.image_sum is not None
+    subtracted = np.where(valid, frames - geometry.dark, 0)
+    np.testing.assert_array_equal(stored.image_sum * stored.signal_quantum, subtracted.sum(0))
+    np.testing.assert_array_equal(stored.frames["total_signal"], subtracted.sum((1, 2)))
+    reduced(folder, "left.h5", lines=lines, out="a.h5")
+    reduced(folder, "right.h5", lines=lines, out="b.h5")
+    assert ringwatch("merge", "a.h5", "b.h5", "-o", "c.h5").exit_code == 0
+    merged = read_result(folder / "c.h5")
+    assert np.array_equal(merged.sums, stored.sums)
+    assert np.array_equal(merged.image_sum, stored.image_sum)
+    with h5py.File("c.h5") as file, h5py.File("out.h5") as whole:
+        for name in ("intensity", "sem", "signal", "variance"):
+            profile = whole[f"entry/profiles/mean_union/{name}"][()]
+            np.testing.assert_array_equal(file[f"entry/profiles/mean_union/{name}"][()], profile)
+            np.testing.assert_allclose(profile, getattr(expected.profile, name))
+
+
+def test_results_with_and_without_a_dark_are_not_merged(folder: Path, frames: np.ndarray) -> None:
+    np.save("dark.npy", dark_of(frames))
+    reduced(folder, "left.h5", lines="", out="a.h5")
+    reduced(folder, "right.h5", lines='dark = "dark.npy"\n', out="b.h5")
+    assert ringwatch("merge", "a.h5", "b.h5", "-o", "c.h5").exit_code == 1
+
+
+@pytest.mark.parametrize(("lines", "quantum"), [("", 2**-8), ("quantum = 0.125\n", 0.125)])
+def test_float_frames_are_rounded_to_the_quantum(folder: Path, frames: np.ndarray, lines: str, quantum: float) -> None:
+    floats = np.where(frames >= 65535, np.nan, frames - np.float32(0.3)).astype(np.float32)
+    with h5py.File("floats.h5", "w") as file:
+        file["entry/data/data"] = floats
+    stored = reduced(folder, "floats.h5", lines=lines)
+    expected = Integrator(Geometry.from_poni(folder / "powder.poni").signed(quantum)).integrate(floats)
+    assert np.array_equal(stored.sums, expected.words)
+    assert stored.signal_quantum == quantum
+
+
+def test_negative_counts_need_a_list_of_dummies(folder: Path, frames: np.ndarray) -> None:
+    signed = np.where(frames >= 65535, -1000, frames.astype(np.int64) - 1).astype(np.int32)
+    with h5py.File("signed.h5", "w") as file:
+        file["entry/data/data"] = signed
+    geometry = Geometry.from_poni(folder / "powder.poni")
+    stored = reduced(folder, "signed.h5", lines="dummy = [-1000]\n")
+    assert np.array_equal(stored.sums, Integrator(geometry, dummies=[-1000]).integrate(signed).words)
+    stored = reduced(folder, "signed.h5", lines="", out="positive.h5")
+    assert np.array_equal(stored.sums, Integrator(geometry).integrate(np.where(signed < 0, -1, signed)).words)
+
+
+def test_the_variance_of_a_pixel_can_be_a_model(folder: Path, frames: np.ndarray) -> None:
+    """It is published with the mean profiles, of the union and of the summed image; spottiness stays what it is."""
+    plain = reduced(folder, "all.h5", lines="", out="plain.h5")
+    stored = reduced(folder, "all.h5", lines="[profiles]\nvariance = {gain = 0.5, readout = 3.0}\n")
+    union = Integrator(Geometry.from_poni(folder / "powder.poni")).integrate(frames)
+    signal, pixels, norm = union.profile.signal, union.row("count").astype(float), union.profile.normalization
+    with h5py.File("out.h5") as file:
+        for source in ("union", "accumulated"):
+            group = file[f"entry/profiles/mean_{source}"]
+            np.testing.assert_allclose(group["variance"], 0.5 * signal + 9.0 * pixels)
+            filled = norm > 0
+            np.testing.assert_allclose(group["sem"][filled], np.sqrt(0.5 * signal + 9 * pixels)[filled] / norm[filled])
+    np.testing.assert_array_equal(stored.frames["spottiness"], plain.frames["spottiness"])
 
 
 @pytest.fixture
@@ -229,6 +320,14 @@ def test_a_monitor_needs_its_reference(weighed: Path) -> None:
     result = ringwatch("reduce", "all.h5", "--poni", "powder.poni", "--i0", "i0.h5::/all", "-o", "out.h5")
     assert result.exit_code == 78
     assert "accumulate.monitor_reference is missing" in result.output
+
+
+@pytest.mark.parametrize(("key", "line"), [("splitting", '"full"'), ("quantum", "0.5")], ids=["splitting", "quantum"])
+def test_a_monitor_weighs_plain_counts_only(weighed: Path, key: str, line: str) -> None:
+    (weighed / "other.toml").write_text(CONFIG.replace("[accumulate]", f"{key} = {line}\n[accumulate]"))
+    result = ringwatch("reduce", "all.h5", "--config", "other.toml", "--i0", "i0.h5::/all", "-o", "out.h5")
+    assert result.exit_code == 78
+    assert f"--i0 cannot be combined with geometry.{key}" in result.output
 
 
 def test_frames_that_all_lack_a_monitor_are_told(weighed: Path) -> None:

@@ -75,7 +75,7 @@ def cells(counts: Array, norm: Array) -> ImageSums:
     """Sums of an image of which nothing but the cake is known."""
     bins, nothing = len(counts), np.zeros(len(counts))
     return ImageSums(
-        signal=counts.sum(axis=1).astype(np.uint64),
+        signal=counts.sum(axis=1).astype(np.int64),
         norm=exact.words(norm.sum(axis=1).astype(np.uint64)),
         count=np.zeros(bins, np.uint64),
         norm_sq=nothing,
@@ -83,7 +83,7 @@ def cells(counts: Array, norm: Array) -> ImageSums:
         averaged_signal=nothing,
         averaged_norm=nothing,
         averaged_variance=nothing,
-        cake_signal=counts.astype(np.uint64),
+        cake_signal=counts.astype(np.int64),
         cake_norm=norm,
         bin_weights=np.zeros((bins, 3)),
         cake_scatter=np.zeros((bins, SECTORS)),

@@ -52,6 +52,11 @@ def test_a_start_fills_the_typed_fields() -> None:
     assert message.pixel_mask is message.flatfield is None
 
 
+def test_a_start_may_announce_floats() -> None:
+    assert start(image_dtype="float32").dtype == np.float32
+    assert start(image_dtype="float64").dtype is None
+
+
 def test_old_firmware_says_no_type() -> None:
     assert start(image_dtype=None).dtype is None
     assert start(image_dtype=["uint16"]).dtype is None
@@ -115,7 +120,7 @@ def test_a_mask_of_the_wrong_size_makes_the_start_malformed() -> None:
 
 
 @pytest.mark.parametrize("tagged", [True, False], ids=["self-described", "bare"])
-@pytest.mark.parametrize("dtype", ["|u1", "<u2", ">u2", "<u4", ">u4", "|i1", "<i2", "<i4"])
+@pytest.mark.parametrize("dtype", ["|u1", "<u2", ">u2", "<u4", ">u4", "|i1", "<i2", "<i4", "<f4", ">f4"])
 @pytest.mark.parametrize("codec", ["none", "lz4hdf5", "bslz4"])
 def test_every_codec_and_type_gives_the_pixels_back(codec: Codec, dtype: str, tagged: bool) -> None:
     image = pixels(dtype=dtype)
@@ -170,10 +175,10 @@ def test_images_that_are_no_arrays_are_malformed(data: dict[str, object], expect
         array(IMAGE, [None, 2, b"x"]),
         array(IMAGE, typed_tag=71),
         array(IMAGE, typed_tag=83),
-        array(IMAGE.astype("<f4")),
+        array(IMAGE, typed_tag=86),
         array(IMAGE, tag=1040),
     ],
-    ids=["zstd", "no algorithm", "uint64", "float128", "float32", "column-major"],
+    ids=["zstd", "no algorithm", "uint64", "float128", "float64", "column-major"],
 )
 def test_what_is_not_supported_says_so(sent: cbor2.CBORTag) -> None:
     with pytest.raises(UnsupportedEncoding):

@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 
 Pixels = NDArray[Any]
 
-TYPED_ARRAY_TAGS = {"|u1": 64, "<u2": 69, "<u4": 70, "|i1": 72, "<i2": 77, "<i4": 78, "<f4": 85, ">u2": 65, ">u4": 66}
+TYPED_ARRAY_TAGS = {
+    "|u1": 64, "<u2": 69, "<u4": 70, "|i1": 72, "<i2": 77, "<i4": 78, "<f4": 85, ">u2": 65, ">u4": 66,
+    ">f4": 81,
+}  # fmt: skip
 
 
 def recorded(path: Path) -> Iterator[list[bytes]]:

@@ -3,6 +3,7 @@
 These texts are the documentation: docs/configuration.md, the JSON schema and the comments of every generated file.
 """
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -26,6 +27,7 @@ from ringwatch.config.values import (
 )
 from ringwatch.errors import ConfigError
 
+SMALLEST_QUANTUM = 2.0**-16
 MAX_BINS = 65534
 """The bin table is uint16, and one value of it means "no bin"."""
 
@@ -60,6 +62,12 @@ def _ascending(limits: tuple[float, float]) -> tuple[float, float]:
     return limits
 
 
+def _power_of_two(quantum: float) -> float:
+    if math.frexp(quantum)[0] != 0.5 or quantum < SMALLEST_QUANTUM:
+        raise ValueError("should be a power of two from 0.0000152587890625 (1/65536) to 1, as 0.00390625 (1/256)")
+    return quantum
+
+
 RadialLimit = Annotated[float, Field(ge=0, le=1e6)]
 DummyValue = Annotated[int, Field(ge=-(1 << 31), le=(1 << 32) - 1)]
 
@@ -87,7 +95,8 @@ class GeometryConfig(Section):
 
     dummy: Literal["auto"] | Annotated[tuple[DummyValue, ...], Field(strict=False, max_length=16)] = "auto"
     """Pixel values that mean "invalid in this frame". "auto" takes the largest value of an unsigned type (for 32 bits
-    also the one below), all negative values of a signed one, and what fills the gaps between the modules."""
+    also the one below), all negative values of a signed one, and what fills the gaps between the modules. With a list
+    all others count, negative ones of a signed type too; but floats have to be finite numbers."""
 
     solid_angle: bool = True
     """Correct for the solid angle of each pixel."""
@@ -104,10 +113,25 @@ class GeometryConfig(Section):
     """Share of the photons that reaches each pixel: counts are divided by it, as by pyFAI's absorption. Files as for
     `flat`."""
 
+    dark: ImageSource | None = Field(default=None, examples=["dark.edf"])
+    """What each pixel counts without a beam in one frame: it is taken off the counts, as by pyFAI's dark. Dummies and
+    saturation are looked for before. Files as for `flat`; pixels without a finite number are ignored."""
+
+    quantum: Literal["auto"] | Annotated[float, Field(gt=0, le=1), AfterValidator(_power_of_two)] = "auto"
+    """What counts are rounded to: a power of two. Their sums are exact. "auto" takes 1 for integers, but 0.00390625
+    (1/256) where there is a dark or where pixels are floats; then counts beyond 2^30 of these are invalid."""
+
     splitting: Literal["no", "bbox", "full"] = "no"
     """"no": each pixel belongs to the bin of its centre, which keeps all sums exact. "bbox" and "full" split it among
     the bins that it reaches, as pyFAI does: smooth profiles where bins are finer than pixels, sums good to float64,
-    twice the time. What is said of sectors, rings and grains always rests on whole pixels."""
+    twice the time. What is said of sectors, rings and grains always rests on whole pixels. Not together with `dark` or
+    `quantum`."""
+
+    @model_validator(mode="after")
+    def _splits_plain_counts(self) -> Self:
+        if self.splitting != "no" and (self.dark is not None or self.quantum != "auto"):
+            raise ValueError('dark and quantum need whole pixels: splitting = "no"')
+        return self
 
     @property
     def dummies(self) -> tuple[int, ...] | None:
@@ -115,9 +139,21 @@ class GeometryConfig(Section):
         return None if self.dummy == "auto" else self.dummy
 
     @property
+    def chosen_quantum(self) -> float | None:
+        """The quantum; None for "auto"."""
+        return None if self.quantum == "auto" else self.quantum
+
+    @property
     def polarization_factor(self) -> float | None:
         """The factor; None for "none"."""
         return None if self.polarization == "none" else self.polarization
+
+
+class VarianceConfig(Section):
+    """Variance of a pixel from its signal: gain x signal + readout^2."""
+
+    gain: Annotated[float, Field(ge=0, le=1e6)]
+    readout: Annotated[float, Field(ge=0, le=1e6)]
 
 
 class SigmaClipConfig(Section):
@@ -144,6 +180,11 @@ class ProfilesConfig(Section):
 
     error_model: Literal["azimuthal"] = "azimuthal"
     """"azimuthal": the variance is that of the pixels of a bin."""
+
+    variance: Literal["off"] | VarianceConfig = Field(default="off", examples=[{"gain": 1.0, "readout": 0.0}])
+    """For detectors that count no single photons: the variance of a pixel of one frame is `gain` x signal + `readout`
+    squared, in counts of the detector. It takes the place of `error_model` in the mean profiles, and that of the photon
+    noise in the statistics of the spots. Without it, the noise is that of the counts before a dark is taken off."""
 
     sigma_clip: Literal["off"] | SigmaClipConfig = Field(default="off", examples=[{"thres": 5, "max_iter": 5}])
     """Mean without the pixels that are more than `thres` standard deviations from it, as pyFAI's sigma clipping: with
@@ -271,20 +312,12 @@ def _of_whole_pixels(profiles: ProfilesConfig, info: ValidationInfo) -> Profiles
             f'{" and ".join(asked)} need whole pixels: the parts that geometry.splitting = "{geometry.splitting}" '
             "makes scatter less than pixels do, so that clipping would keep the wrong ones; quantile works with parts"
         )
+    if geometry is not None and geometry.splitting != "no" and profiles.variance != "off":
+        raise ValueError('variance needs whole pixels: geometry.splitting = "no"')
     return profiles
 
 
 Profiles = Annotated[ProfilesConfig, AfterValidator(_of_whole_pixels)]
-
-
-def _weighs_whole_pixels(accumulate: AccumulateConfig, info: ValidationInfo) -> AccumulateConfig:
-    geometry = info.data.get("geometry")
-    if accumulate.monitor_reference is not None and geometry is not None and geometry.splitting != "no":
-        raise ValueError('monitor_reference needs whole pixels: geometry.splitting = "no"')
-    return accumulate
-
-
-Accumulate = Annotated[AccumulateConfig, AfterValidator(_weighs_whole_pixels)]
 
 
 class FilesConfig(Section):
@@ -292,7 +325,7 @@ class FilesConfig(Section):
 
     geometry: GeometryConfig
     profiles: Profiles = Field(default_factory=ProfilesConfig)
-    accumulate: Accumulate = Field(default_factory=AccumulateConfig)
+    accumulate: AccumulateConfig = Field(default_factory=AccumulateConfig)
     rings: RingsConfig = Field(default_factory=RingsConfig)
     stop: StopConfig | None = None
     device: DeviceConfig = Field(default_factory=DeviceConfig)
@@ -312,7 +345,7 @@ class Config(Section):
     stream: StreamConfig
     geometry: GeometryConfig
     profiles: Profiles = Field(default_factory=ProfilesConfig)
-    accumulate: Accumulate = Field(default_factory=AccumulateConfig)
+    accumulate: AccumulateConfig = Field(default_factory=AccumulateConfig)
     rings: RingsConfig = Field(default_factory=RingsConfig)
     stop: StopConfig | None = None
     publish: PublishConfig = Field(default_factory=PublishConfig)

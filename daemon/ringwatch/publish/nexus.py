@@ -34,7 +34,7 @@ FRAME_COLUMNS: Mapping[str, str] = {
     "spottiness": "<f8",
     "spottiness_weighted": "<f8",
     "spottiness_rings": "<f8",
-    "total_signal": "<u8",
+    "total_signal": "<f8",
     "masked_pixels": "<i8",
     "monitor": "<f8",
 }

@@ -69,7 +69,8 @@ class StoredResult:
     exact: bool
     sums: NDArray[np.uint64] | None
     norm_quantum: float
-    image_sum: NDArray[np.uint64] | None
+    signal_quantum: float
+    image_sum: NDArray[np.int64] | None
     image_lost: NDArray[np.uint32] | None
     fates: Fates
     missing: tuple[tuple[int, int], ...]
@@ -192,6 +193,7 @@ def _write_image(raw: FileIO, entry: h5py.Group, result: SeriesResult | StoredRe
     codec = hdf5plugin.Bitshuffle(cname="lz4")
     for name, plane in planes.items():
         group.create_dataset(name, data=plane, chunks=chunks, **codec)
+    group["sum"].attrs["quantum"] = result.signal_quantum
 
 
 def _write_sums(entry: h5py.Group, result: SeriesResult | StoredResult) -> None:
@@ -206,7 +208,7 @@ def _write_sums(entry: h5py.Group, result: SeriesResult | StoredResult) -> None:
         group["sums"].attrs.update({"rows": SUM_ROWS, "words": words})
     if result.monitor_reference is not None and result.exposure is not None:
         group["monitor_reference"], group["exposure"] = result.monitor_reference, np.uint64(result.exposure)
-    for name in ("radial", "edges", "n_frames", "time_ns", "norm_quantum", "exact"):
+    for name in ("radial", "edges", "n_frames", "time_ns", "norm_quantum", "signal_quantum", "exact"):
         group[name] = getattr(result, name)
     group["parts"] = "\n".join(map(clean_text, result.parts))
     for name in ("unit", "reason", "poni", "window"):
@@ -260,6 +262,7 @@ def _read(entry: CheckedGroup) -> StoredResult:
         exact=entry.number("ringwatch/exact", "?"),
         sums=None if window == "none" else _read_sums(entry, bins, 3 if is_weighed else 2),
         norm_quantum=entry.number("ringwatch/norm_quantum", "<f8"),
+        signal_quantum=entry.number("ringwatch/signal_quantum", "<f8"),
         image_sum=image_sum,
         image_lost=image_lost,
         fates=_read_fates(entry.tree("ringwatch/fates")),
@@ -294,10 +297,10 @@ def _read_sums(entry: CheckedGroup, bins: int, n_words: int) -> NDArray[np.uint6
 
 def _read_image(
     entry: CheckedGroup, is_weighed: bool
-) -> tuple[NDArray[np.uint64] | None, NDArray[np.uint32] | None, NDArray[np.uint64] | None]:
+) -> tuple[NDArray[np.int64] | None, NDArray[np.uint32] | None, NDArray[np.uint64] | None]:
     if "image" not in entry:
         return None, None, None
-    image_sum = entry.array("image/sum", "<u8", (None, None))
+    image_sum = entry.array("image/sum", "<i8", (None, None))
     image_lost = entry.array("image/lost", "<u4", image_sum.shape)
     return image_sum, image_lost, entry.array("image/lost_exposure", "<u8", image_sum.shape) if is_weighed else None
 

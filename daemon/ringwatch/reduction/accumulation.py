@@ -112,9 +112,13 @@ class Accumulation:
 
     def open(self, integrator: BatchIntegrator, validity: Validity) -> Accumulator:
         """Get ready for frames."""
-        window, reference = self._settings.window, self._settings.monitor_reference
+        window, reference, variance = (
+            self._settings.window,
+            self._settings.monitor_reference,
+            self._settings.variance,
+        )
         self.accumulator = Accumulator(
-            self.origin, integrator, validity, self._statistics, self._clock, window, reference
+            self.origin, integrator, validity, self._statistics, self._clock, window, reference, variance
         )
         return self.accumulator
 
@@ -173,6 +177,7 @@ class Accumulation:
             exact=self.geometry.is_exact,
             sums=accumulator.union.words if adds_up else None,
             norm_quantum=accumulator.union.norm_quantum,
+            signal_quantum=accumulator.union.signal_quantum,
             image_sum=total,
             image_lost=lost,
             fates=self._fates + self._start.fates.since(self._fates_before),

@@ -14,12 +14,13 @@ from ringwatch.reduction.statistics import Measurements, SpotStatistics
 from ringwatch_gpu import exact, monitor
 from ringwatch_gpu.batch import BatchIntegrator
 from ringwatch_gpu.errors import DeviceError
+from ringwatch_gpu.noise import Noise, PixelVariance, modelled
 from ringwatch_gpu.reference import ImageSums
 from ringwatch_gpu.rejection import Method
 from ringwatch_gpu.split_sums import SplitFrameSums
 from ringwatch_gpu.spottiness import spottiness, spottiness_class
 from ringwatch_gpu.summed_image import image_profile
-from ringwatch_gpu.sums import FrameSums, RingProfile, RingSums, ring_profiles
+from ringwatch_gpu.sums import FrameSums, RingProfile, RingSums
 from ringwatch_gpu.validity import Validity
 
 ALL_FRAMES = WindowConfig()
@@ -47,6 +48,9 @@ class Accumulator:
         Of which frames the published union is; of blocks one accumulator holds one.
     monitor_reference
         The monitor at which intensities are given; the integrator is then a ``monitored`` one.
+    variance
+        Variance of a pixel, for the mean profiles and as the noise of the statistics; None takes that of the pixels of
+        a bin for the former, and of photons for the latter.
 
     Attributes
     ----------
@@ -65,9 +69,11 @@ class Accumulator:
         clock: Clock,
         window: WindowConfig = ALL_FRAMES,
         monitor_reference: float | None = None,
+        variance: PixelVariance | None = None,
     ) -> None:
         self.origin, self.integrator, self.validity, self._clock = origin, integrator, validity, clock
-        self._spots, self._window = statistics, window
+        self._spots, self._window, self._variance = statistics, window, variance
+        self._noise = Noise.of(integrator.geometry, variance)
         self.union = RingSums.none_of(integrator.geometry, monitor_reference)
         self._recent = RecentSums(self.union, window) if window.kind == "last" else None
         self.exposure = 0
@@ -106,13 +112,13 @@ class Accumulator:
         self.exposure += n_frames if exposure is None else int(exposure.sum())
         if self._recent is not None:
             self._recent.add(rows, np.zeros(n_frames) if received_s is None else received_s)
-        profiles = ring_profiles(rows, self.union.norm_quantum, is_exact=self.union.is_exact)
-        return self._frame_rows(frame_numbers, frames, profiles, exposure)
+        return self._frame_rows(frame_numbers, frames, self.union.profiles_of(rows), exposure)
 
     def sample(self, slot_set: int = 0) -> None:
         """Take the azimuthal sectors of the first frame of the batch that was added last."""
         if self._spots.wants_sectors:
-            self._spots.add_sectors(self.integrator.sector_sums(self.validity, 0, slot_set))
+            sectors = self.integrator.sector_sums(self.validity, 0, slot_set)
+            self._spots.add_sectors(sectors.astype(np.float64) * self.union.signal_quantum)
 
     def evaluate(self) -> Statistics:
         """Statistics of the summed image; afterwards ``accumulated`` and ``measurements`` are up to date.
@@ -127,6 +133,7 @@ class Accumulator:
         split = self.integrator.split_profiles(self.n_frames)
         if split is None:
             self._check(image)
+            image = image.in_counts(self.union.signal_quantum, self._noise)
             self._image_profile, averaged = _profiles_of(image, self.union.norm_quantum)
             statistics, self.measurements = self._spots.evaluate(image, self._image_profile, self.n_frames)
         else:
@@ -150,9 +157,11 @@ class Accumulator:
 
     def profiles(self) -> list[Profile]:
         """Mean profiles of the union and, once evaluated, of the summed image."""
-        found = [self._profile("mean", "union", self._published_union.profile)]
+        union = self._published_union.profile
+        found = [self._profile("mean", "union", self._modelled(union, union.count))]
         if self._image_profile is not None:
-            found.append(self._profile("mean", "accumulated", self._image_profile))
+            frames = self.union.profile.count  # the summed image has the pixels of all of them
+            found.append(self._profile("mean", "accumulated", self._modelled(self._image_profile, frames)))
         return found
 
     def reject_outliers(self) -> list[Profile]:
@@ -193,14 +202,14 @@ class Accumulator:
             values.plain,
             values.weighted,
             values.rings,
-            frames.total_signal,
+            frames.total_signal.astype(np.float64) * self.union.signal_quantum,
             geometry.pixels - frames.valid_pixels(self.integrator.static),
             None if exposure is None else exposure.astype(np.float64) * monitor.QUANTUM,
         )
 
     def _check(self, image: ImageSums) -> None:
-        size = self.union.words.shape[-1]
-        signal, norm = (exact.widened(words, size) for words in (exact.words(image.signal), image.norm))
+        size, total = self.union.words.shape[-1], image.signal.astype(np.int64, copy=False)
+        signal, norm = (exact.widened(words, size) for words in (exact.signed_words(total), image.norm))
         if not (np.array_equal(signal, self.union.words[0]) and np.array_equal(norm, self.union.words[3])):
             raise self._self_test_failed("although both are exact")
 
@@ -216,6 +225,10 @@ class Accumulator:
             f"self-test failed on {device.name}: after {self.n_frames} frames the summed image and the sums of the "
             f"rings differ, {how}; the device or its memory cannot be trusted"
         )
+
+    def _modelled(self, profile: RingProfile, pixels: NDArray[np.float64]) -> RingProfile:
+        """The profile as it is published, of so many pixels of single frames."""
+        return profile if self._variance is None else modelled(profile, self._variance, pixels)
 
     def _spottiness(self, profile: RingProfile) -> Spottiness:
         geometry = self.integrator.geometry

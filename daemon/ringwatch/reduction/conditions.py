@@ -29,8 +29,8 @@ class ConditionWatch:
 
     def __init__(self, start: SeriesStart, mismatch: str) -> None:
         self._start, self._mismatch = start, mismatch
-        self._bright: deque[int] = deque(maxlen=_REMEMBERED)
-        self._dark: deque[int] = deque(maxlen=_REMEMBERED)
+        self._bright: deque[float] = deque(maxlen=_REMEMBERED)
+        self._dark: deque[float] = deque(maxlen=_REMEMBERED)
         self._dark_since_ns = 0
         self._frames = self._masked = 0
         self._least_masked: int | None = None
@@ -57,13 +57,13 @@ class ConditionWatch:
             drift_since=drift_since,
         )
 
-    def _see_beam(self, total: int, time_ns: int) -> None:
+    def _see_beam(self, total: float, time_ns: int) -> None:
         """A frame with less than half of the usual counts is dark; the usual is the median of the bright ones.
 
         A beam that comes back with less, and stays so, is the usual one from then on.
         """
         usual = median(self._bright) if self._bright else 0
-        if usual - total > max((1 - _DARK) * usual, _SIGNIFICANT * math.sqrt(usual)):
+        if usual - total > max((1 - _DARK) * usual, _SIGNIFICANT * math.sqrt(abs(usual))):
             self._dark_since_ns = self._dark_since_ns if self._dark else time_ns
             self._dark.append(total)
             if len(self._dark) < _REMEMBERED or min(self._dark) < _WEAK * usual:

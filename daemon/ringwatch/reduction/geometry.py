@@ -9,6 +9,7 @@ import structlog
 from numpy.typing import NDArray
 
 from ringwatch.config import GeometryConfig
+from ringwatch_gpu.correction import DARK_QUANTUM
 from ringwatch_gpu.geometry import Geometry
 from ringwatch_gpu.norms import LARGEST_NORM_ERROR
 
@@ -26,16 +27,16 @@ class GeometrySource:
     Parameters
     ----------
     config
-        Where PONI, mask, flat field and absorption are, and how to bin.
+        Where PONI, mask, dark, flat field and absorption are, and how to bin.
     read_image
-        How a mask, flat field or absorption file is read.
+        How an image of these is read.
     """
 
     def __init__(self, config: GeometryConfig, read_image: ReadImage) -> None:
         self._config, self._read_image = config, read_image
         self._stamp: _Stamp = ()
         self._base: Geometry | None = None
-        self._header: tuple[Mask | None, Flat | None] = None, None
+        self._header: tuple[Mask | None, Flat | None, bool] = None, None, False
         self._current: Geometry | None = None
 
     def base(self, shape: tuple[int, int] | None = None) -> Geometry:
@@ -57,7 +58,12 @@ class GeometrySource:
         return self._base
 
     def for_series(
-        self, shape: tuple[int, int] | None, header_mask: Mask | None, header_flat: Flat | None = None
+        self,
+        shape: tuple[int, int] | None,
+        header_mask: Mask | None,
+        header_flat: Flat | None = None,
+        *,
+        is_float: bool = False,
     ) -> Geometry:
         """Geometry of a series; the very same object where nothing changed since the last one.
 
@@ -69,6 +75,8 @@ class GeometrySource:
             The detector's mask from the header.
         header_flat
             The header's flat field where the detector did not apply it; one that is configured wins.
+        is_float
+            Pixels are floats, which have to be rounded.
 
         Raises
         ------
@@ -76,9 +84,12 @@ class GeometrySource:
             A file cannot be read, does not say enough, or frames and files are of different shapes.
         """
         base, flat = self.base(shape), self._chosen(header_flat)
-        if self._current is None or not (_same(header_mask, self._header[0]) and _same(flat, self._header[1])):
-            self._current = _with_header(base, header_mask, flat)
-            self._header = header_mask, flat
+        mask_before, flat_before, was_float = self._header
+        same_factors = _same(header_mask, mask_before) and _same(flat, flat_before)
+        if self._current is None or not same_factors or is_float != was_float:
+            rounded = base.signed() if is_float and base.quantum is None else base
+            self._current = _with_header(rounded, header_mask, flat)
+            self._header = header_mask, flat, is_float
         if self._current.norm_error > LARGEST_NORM_ERROR:
             structlog.get_logger().warning("the normalization is rounded coarsely: its factors are too far from 1")
         return self._current
@@ -103,16 +114,23 @@ class GeometrySource:
             polarization=config.polarization_factor,
             splitting=config.splitting,
         )
-        mask, flat, absorption = (
+        mask, flat, absorption, dark = (
             None if source is None else self._read_image(source, geometry.shape, name)
-            for source, name in ((config.mask, "mask"), (config.flat, "flat field"), (config.absorption, "absorption"))
+            for name, source in self._images.items()
         )
         geometry = geometry if mask is None else geometry.masked(mask != 0)
+        if dark is not None or config.chosen_quantum is not None:
+            geometry = geometry.signed(config.chosen_quantum or DARK_QUANTUM, dark)
         return geometry.corrected(flat=flat, absorption=absorption)
 
+    @property
+    def _images(self) -> dict[str, str | None]:
+        config = self._config
+        return {"mask": config.mask, "flat field": config.flat, "absorption": config.absorption, "dark": config.dark}
+
     def _stamp_of_files(self) -> _Stamp:
-        images = [source for source in (self._config.mask, self._config.flat, self._config.absorption) if source]
-        paths = [Path(self._config.poni), *(Path(source.partition("::")[0]) for source in images)]
+        images = (Path(source.partition("::")[0]) for source in self._images.values() if source)
+        paths = [Path(self._config.poni), *images]
         return tuple((stat.st_mtime_ns, stat.st_size) for stat in (path.stat() for path in paths if path.exists()))
 
 

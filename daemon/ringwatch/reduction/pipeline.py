@@ -128,7 +128,8 @@ class Reduction:
             return
         try:
             flat = start.flatfield if start.flatfield_applied is False else None
-            geometry = self._geometries.for_series(start.shape, start.pixel_mask, flat)
+            is_float = start.dtype is not None and start.dtype.kind == "f"
+            geometry = self._geometries.for_series(start.shape, start.pixel_mask, flat, is_float=is_float)
             words = WORDS if self._settings.monitor_reference else 2
             require_room(self._settings.window, geometry.bins, words, start.frame_time_s)
             self._series = SeriesReduction(
@@ -209,14 +210,25 @@ class Reduction:
         """The last integrator if it fits, else a new one."""
         if dtype not in SUPPORTED:
             raise UnsupportedEncoding(f"pixels of type {dtype}", [str(supported) for supported in SUPPORTED])
-        if self._integrator is None or not self._integrator.fits(geometry, dtype):
+        if dtype.kind == "f" and geometry.quantum is None:
+            raise UnsupportedEncoding("float pixels that the header did not announce", ["integers"])
+        negatives = dtype.kind == "i" and self._settings.dummies is not None
+        self._require_unsigned_if(geometry, negatives)
+        if self._integrator is None or not self._integrator.fits(geometry, dtype, negatives=negatives):
             self._integrator = None  # its memory is needed
-            settings, monitored = self._settings, self._settings.monitor_reference is not None
+            rejection, monitored = self._settings.rejection, self._settings.monitor_reference is not None
             self._integrator = BatchIntegrator(
-                geometry, dtype, self._device, rejection=settings.rejection, monitored=monitored
+                geometry, dtype, self._device, rejection=rejection, monitored=monitored, negatives=negatives
             )
         self._integrator.change_mask(geometry)
         return self._integrator
+
+    def _require_unsigned_if(self, geometry: Geometry, negatives: bool) -> None:
+        """Monitors weigh, and splitting splits, counts that are never negative."""
+        if self._settings.monitor_reference is not None and (negatives or geometry.quantum is not None):
+            raise UnsupportedEncoding("a monitor with float pixels or negative counts", ["unsigned counts"])
+        if geometry.splitting is not None and negatives:
+            raise UnsupportedEncoding("splitting pixels with negative counts", ["unsigned counts"])
 
     def _status(self) -> Status:
         state: Literal["waiting", "measuring", "error"] = "waiting"

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ringwatch.config import StopConfig, WindowConfig
+from ringwatch_gpu.noise import PixelVariance
 from ringwatch_gpu.rejection import NO_REJECTION, Rejection
 
 
@@ -38,6 +39,8 @@ class ReductionSettings:
         The monitor at which intensities are given; with it frames without a monitor are excluded.
     rejection
         Which outlier-rejecting profiles are made of the summed image.
+    variance
+        Variance of a pixel from its signal, for the mean profiles and as the noise of the statistics.
     versions
         Names and versions for the result files.
     """
@@ -52,6 +55,7 @@ class ReductionSettings:
     window: WindowConfig = field(default_factory=WindowConfig)
     monitor_reference: float | None = None
     rejection: Rejection = NO_REJECTION
+    variance: PixelVariance | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -79,10 +79,12 @@ class Filling:
 
 
 def gap_dummy(frame: NDArray[np.generic], gaps: NDArray[np.bool_]) -> int | None:
-    """The value that fills more than 90 % of the detector's gaps, if there are gaps and it is not zero.
+    """The value that fills more than 90 % of the detector's gaps, if there are gaps and it is an integer above zero.
 
     Zero is what a good pixel counts most often: it never means "invalid" by itself.
     """
+    if frame.dtype.kind == "f":
+        return None
     values, counts = np.unique(frame[gaps], return_counts=True)
     if not counts.size or counts.max() <= 0.9 * counts.sum():
         return None

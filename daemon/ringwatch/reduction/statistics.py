@@ -79,8 +79,8 @@ class SpotStatistics:
         """Frame since which the pattern is changing; None while it is not."""
         return self._drift.since
 
-    def add_sectors(self, sectors: NDArray[np.uint64]) -> None:
-        """Take the sectors of a single frame, shape (groups, sectors)."""
+    def add_sectors(self, sectors: Floats | NDArray[np.int64]) -> None:
+        """Take the counts in the sectors of a single frame, shape (groups, sectors)."""
         self._history.add(sectors)
 
     def evaluate(
@@ -90,6 +90,8 @@ class SpotStatistics:
 
         Parameters
         ----------
+        image
+            Its sums, in counts.
         profile
             Of the summed image.
         split
@@ -99,7 +101,9 @@ class SpotStatistics:
         cake = Cake(image, n_frames)
         total, expected, length = cake.summed(self._group_first, self._group_last)
         fit = SmoothFit(expected)
-        self._history.digest(fit)
+        gain = 1.0 if image.noise is None else image.noise.gain
+        floor = cake.summed_noise(self._group_first, self._group_last) - gain * total
+        self._history.digest(fit, gain, floor / n_frames)
         self._drift.see(n_frames, total, fit)
         motion = self._history.motion(fit, total, n_frames)
         found = self._find_rings(profile)

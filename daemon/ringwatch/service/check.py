@@ -58,6 +58,7 @@ def _geometry_lines(geometry: Geometry, section: GeometryConfig) -> Iterator[str
         yield f"split       {section.splitting}: a pixel reaches {reach:.2f} bins; sums are good to float64, not exact"
     yield f"mask        {geometry.mask.mean():.1%} of the pixels are ignored (detector's own and the file's)"
     yield f"corrected   for {_corrections(geometry, section)}"
+    yield f"signals     {_signals(geometry, section)}"
     kept = "kept" if geometry.norm_error <= LARGEST_NORM_ERROR else "EXCEEDED"
     yield f"norm        quantised to {geometry.norm_error:.1e} relative (limit {LARGEST_NORM_ERROR:g}: {kept})"
 
@@ -75,6 +76,17 @@ def _corrections(geometry: Geometry, section: GeometryConfig) -> str:
             told.append(f"{name} {source} ({factor[used].min():.4g} to {factor[used].max():.4g})")
     header = "" if section.flat else "; a flat field in the stream is used where the detector did not apply it"
     return (", ".join(told) or "nothing") + header
+
+
+def _signals(geometry: Geometry, section: GeometryConfig) -> str:
+    """What is summed, and to what it is rounded."""
+    if geometry.quantum is None:
+        return "raw counts, unsigned; float pixels in multiples of 1/256"
+    rounded = f"raw counts in multiples of 1/{1 / geometry.quantum:.0f}"
+    if geometry.dark is None:
+        return rounded
+    dark = geometry.dark[~geometry.mask]
+    return f"{rounded}, less the dark {section.dark} ({dark.min():.4g} to {dark.max():.4g}, mean {dark.mean():.4g})"
 
 
 def _rings(rings: RingsConfig, spacings: NDArray[np.float64] | None, geometry: Geometry | None) -> str:

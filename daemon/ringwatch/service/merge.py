@@ -114,4 +114,5 @@ def _added(images: Sequence[NDArray[Any] | None]) -> NDArray[Any] | None:
 def _stored_sums(path: Path, stored: StoredResult) -> RingSums:
     if stored.sums is None:
         raise RefusedError(f"{path} holds single frames (accumulate.scope = frame): there is no union to merge")
-    return RingSums(stored.sums, stored.n_frames, stored.digest, stored.norm_quantum, stored.exact)
+    units = stored.norm_quantum, stored.signal_quantum
+    return RingSums(stored.sums, stored.n_frames, stored.digest, *units, is_exact=stored.exact)

@@ -130,7 +130,21 @@ def _monitor_reference(config: Config | FilesConfig) -> float:
         raise ConfigError(
             ["accumulate.monitor_reference is missing: the usual counts of the monitor; needed in CONFIG for --i0"]
         )
+    _require_plain_counts(config)
     return config.accumulate.monitor_reference
+
+
+def _require_plain_counts(config: Config | FilesConfig) -> None:
+    """A monitor weighs counts of whole pixels that are never negative, and scatter as counts do."""
+    kinds = {
+        "geometry.splitting": config.geometry.splitting != "no",
+        "geometry.dark": config.geometry.dark is not None,
+        "geometry.quantum": config.geometry.quantum != "auto",
+        "profiles.variance": config.profiles.variance != "off",
+    }
+    asked = [name for name, is_on in kinds.items() if is_on]
+    if asked:
+        raise ConfigError([f"--i0 cannot be combined with {' and '.join(asked)}"])
 
 
 def _require_frames(window: WindowConfig) -> None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ringwatch.config import Config, FilesConfig, ProfilesConfig, RingsConfig
 from ringwatch.reduction.settings import ReductionSettings
+from ringwatch_gpu.noise import PixelVariance
 from ringwatch_gpu.rejection import Rejection, SigmaClip
 from ringwatch_gpu.ring_positions import calibrant_spacings
 
@@ -33,6 +34,7 @@ def reduction_settings(config: Config | FilesConfig, device: cl.Device) -> Reduc
         scope=config.accumulate.scope,
         window=config.accumulate.window,
         rejection=rejection(config.profiles),
+        variance=variance(config.profiles),
         versions=versions(device),
     )
 
@@ -40,7 +42,13 @@ def reduction_settings(config: Config | FilesConfig, device: cl.Device) -> Reduc
 def rejection(profiles: ProfilesConfig) -> Rejection:
     """Which outlier-rejecting profiles the configuration asks for."""
     clip = None if profiles.sigma_clip == "off" else SigmaClip(profiles.sigma_clip.thres, profiles.sigma_clip.max_iter)
-    return Rejection(clip, None if profiles.quantile == "off" else profiles.quantile, profiles.median_clip)
+    band = None if profiles.quantile == "off" else profiles.quantile
+    return Rejection(clip, band, profiles.median_clip, variance(profiles))
+
+
+def variance(profiles: ProfilesConfig) -> PixelVariance | None:
+    """The model of a pixel's variance that the configuration gives, if any."""
+    return None if profiles.variance == "off" else PixelVariance(profiles.variance.gain, profiles.variance.readout)
 
 
 def d_spacings_A(rings: RingsConfig) -> NDArray[np.float64] | None:  # noqa: N802 - the unit's own spelling

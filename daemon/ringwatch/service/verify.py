@@ -28,19 +28,22 @@ def verify(path: str, config: Config | FilesConfig, n_frames: int) -> list[Compa
     device = devices.choose(config.device.platform, config.device.type)
     section = config.geometry
     with FramesFile(path) as file:
-        geometry = GeometrySource(section, read_image).for_series(file.shape, file.pixel_mask)
+        geometry = GeometrySource(section, read_image).for_series(
+            file.shape, file.pixel_mask, is_float=file.dtype.kind == "f"
+        )
+        validity = Validity.of(file.dtype, section.dummies)
         verification = Verification(
             geometry,
             file.dtype,
             device,
             solid_angle=section.solid_angle,
             polarization=section.polarization_factor,
+            negatives=validity.lowest < 0,
         )
-        validity = Validity.of(file.dtype, section.dummies)
         return verification.compare(islice(_decoded(file), n_frames), validity)
 
 
-def _decoded(file: FramesFile) -> Iterator[NDArray[np.integer]]:
+def _decoded(file: FramesFile) -> Iterator[NDArray[np.generic]]:
     for frame in file.frames():
         pixels = np.empty(file.shape, file.dtype)
         decode_into(frame, pixels)

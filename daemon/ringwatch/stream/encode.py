@@ -41,7 +41,7 @@ V1_PREFIX: Mapping[Codec, str] = {"none": "", "lz4": "lz4", "bslz4": "bs{bits}-l
 V2_ALGORITHM: Mapping[Codec, str] = {"lz4hdf5": "lz4", "bslz4": "bslz4"}
 TYPED_ARRAY_TAGS = {
     "|u1": 64, "<u2": 69, "<u4": 70, "|i1": 72, "<i2": 77, "<i4": 78, "<f4": 85,
-    ">u2": 65, ">u4": 66, ">i2": 73, ">i4": 74,
+    ">u2": 65, ">u4": 66, ">i2": 73, ">i4": 74, ">f4": 81,
 }  # fmt: skip
 """RFC 8746, by numpy's name of the type."""
 
@@ -190,7 +190,8 @@ def image_v2(start: SeriesStart, frame: Frame) -> Parts:
     }
     if "arm_date" in start.header:
         message["series_date"] = cbor2.CBORTag(0, start.header["arm_date"])
-    on_the_wire = fields.pixel_type(frame.dtype.name).newbyteorder(">" if frame.big_endian else "<")
+    dtype = fields.pixel_type(frame.dtype.name, fields.PIXEL_TYPES_V2)
+    on_the_wire = dtype.newbyteorder(">" if frame.big_endian else "<")
     message["data"] = {CHANNEL: _matrix_v2(frame.shape, on_the_wire, _pixels_v2(frame))}
     # The pixels come last and are still missing: the head of an empty byte string is replaced by theirs.
     return [b"".join((_cbor(message)[:-1], _byte_string_head(len(frame.data)), frame.data))]

@@ -20,7 +20,10 @@ MAX_TEXT = 1024
 MAX_WHOLE = 1 << 63
 
 PIXEL_TYPES = {str(t): t for t in map(np.dtype, ("u1", "u2", "u4", "i1", "i2", "i4"))}
-"""The types of pixels that can be reduced, by name."""
+"""The types of integer pixels that can be reduced, by name."""
+
+PIXEL_TYPES_V2 = {**PIXEL_TYPES, "float32": np.dtype("f4")}
+"""Those of stream v2, which knows floats, too."""
 
 SAMPLE_KEYS = ("sample", "sample_name")
 """Where users put the sample's name in the header's user data: our word, and Jungfraujoch's."""
@@ -52,11 +55,11 @@ def frame_shape(rows: object, columns: object) -> tuple[int, int]:
     return rows, columns
 
 
-def pixel_type(name: object) -> np.dtype[np.generic]:
+def pixel_type(name: object, among: Mapping[str, np.dtype[np.generic]] = PIXEL_TYPES) -> np.dtype[np.generic]:
     """Type of the pixels from a name such as uint16; raises UnsupportedEncoding."""
-    if not isinstance(name, str) or name not in PIXEL_TYPES:
-        raise UnsupportedEncoding(f"pixel type {brief(name)}", tuple(PIXEL_TYPES))
-    return PIXEL_TYPES[name]
+    if not isinstance(name, str) or name not in among:
+        raise UnsupportedEncoding(f"pixel type {brief(name)}", tuple(among))
+    return among[name]
 
 
 def brief(value: object) -> str:

@@ -1,6 +1,7 @@
 /* Quantiles of the pixels of a bin, by radix selection.
  *
- * Part of rejection.cl, after bin_sums.cl. Keys are the bits of floats that are not negative, in whose order they are.
+ * Part of rejection.cl, after bin_sums.cl. Keys are the bits of floats that are not negative, in whose order they are;
+ * with -D SIGNED=1 those of all floats, turned such that they are in their order.
  * Weights are added as integers in buckets of keys, which does not depend on any order: coarse ones for all pixels, then
  * finer and finer ones for those in the bucket that is looked for.
  */
@@ -15,6 +16,18 @@ typedef struct {
     uint first, bits;
 } Window;
 
+#if SIGNED
+#define SIGN 0x80000000U
+uint key_of(const double x) {
+    const uint bits = as_uint((float)x);
+    return bits & SIGN ? ~bits : bits | SIGN;
+}
+float float_of(const uint key) { return as_float(key & SIGN ? key ^ SIGN : ~key); }
+#else
+uint key_of(const double x) { return as_uint((float)x); }
+float float_of(const uint key) { return as_float(key); }
+#endif
+
 /* Lowest key but 0, and highest, of all lanes. */
 void set_range(const uint lowest, const uint highest, SHARED Workspace *work) {
     SYNC;
@@ -27,7 +40,7 @@ void set_range(const uint lowest, const uint highest, SHARED Workspace *work) {
 }
 
 /* Coarse buckets are equal stretches of keys, but the first one: it has the key 0 for itself. (All other keys are those
- * of normal floats, 2^23 and more, so that there is room below the lowest.) */
+ * of normal floats, 2^23 and more, so that there is room below the lowest. Keys of signed floats are never 0.) */
 uint coarse_bits(SHARED const Workspace *work) {
     uint bits = 0;
     while (work->lowest < work->highest && (work->highest - work->lowest) >> bits > COARSE - 2)
@@ -110,7 +123,7 @@ void find_places(const Ring ring, const ulong *ranks, Place *places, SHARED Work
     }
 }
 
-double value_of(const Place place) { return as_float(place.key); }
+double value_of(const Place place) { return float_of(place.key); }
 
 /* Middle of the keys just below and just above half the weight; mostly they are one. */
 double median(const Ring ring, SHARED Workspace *work) {
@@ -145,7 +158,7 @@ Band band_of(const Ring ring, const double qmin, const double qmax, SHARED Works
 void key_distances(const Ring ring, const double centre, SHARED Workspace *work) {
     uint lowest = UINT_MAX, highest = 0;
     for (uint i = LANE; i < ring.entries; i += STEP) {
-        const uint key = as_uint((float)fabs(ring.x[i] - centre));
+        const uint key = key_of(fabs(ring.x[i] - centre));
         ring.key[i] = key;
         lowest = min(lowest, key ? key : UINT_MAX);
         highest = max(highest, ring.w[i] > 0 ? key : 0);

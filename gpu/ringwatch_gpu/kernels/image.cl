@@ -8,6 +8,8 @@
  * are off: devices with the same ITEMS round alike. The cake (sums of each sector of each bin) is too large for 2000
  * work-items: all integers, it is either one for each work-item (COPIES = ITEMS) or shared through atomics (COPIES = 1).
  *
+ * Sums of signals are two's complement: a dark may make them negative.
+ *
  * With S the sum over the N_p frames in which a pixel was valid, N the number of all frames and g its norm: summed image
  * s = S, w = g N_p; averaged image s = S / N_p, w = g. Pass one sums s and w, pass two (s - w m)^2 with m = sum s /
  * sum w (Kieffer et al. (2025), azimuthal). Pixels that lost a frame (N_p < N) are rare, and summed apart: all others
@@ -91,7 +93,7 @@ kernel void first_pass(
 #else
                 at[4 * BINS] += missing >> 32;
 #endif
-                add_double(at + (3 + MISSING_PLANES) * BINS, valid ? (double)s / ((double)valid * UNIT) : 0.0);
+                add_double(at + (3 + MISSING_PLANES) * BINS, valid ? (double)(long)s / ((double)valid * UNIT) : 0.0);
                 add_double(at + (4 + MISSING_PLANES) * BINS, full * full - weight * weight);
             }
         }
@@ -104,10 +106,10 @@ kernel void second_pass(
     global const uint *image_low, global const uint *image_high, global const EXPOSURE *image_lost,
     const EXPOSURE exposure,
     global const double2 *mean,      /* m of the summed image per frame (m N), and of the averaged image, [BINS] */
-    global const double *per_square, /* 2^60 / (signal of the bin)^2, [BINS] */
+    global const double *per_square, /* 2^60 / (what the squares of the pixels of a bin cannot add up to more than) */
     global ulong *cakes,             /* sums of (s - w m)^2 per_square, rounded down, [COPIES][2][SECTORS][BINS], zero
-                                        before; the first of the two is used. They cannot overflow: the sum of squares
-                                        of counts is no larger than the square of their sum. */
+                                        before; the first of the two is used. They cannot overflow: of counts, for
+                                        one, the squares add up to no more than the square of their sum. */
     global double2 *partial)         /* variance of the summed and of the averaged image, [ITEMS][BINS] */
 {
     const uint item = get_global_id(0);
@@ -126,7 +128,7 @@ kernel void second_pass(
             const EXPOSURE lost = image_lost[i];
             if (lost == exposure)
                 continue;
-            const double s = (double)(((ulong)image_high[i] << 32) | image_low[i]), g = norm_q[i];
+            const double s = (double)(long)(((ulong)image_high[i] << 32) | image_low[i]), g = norm_q[i];
             double valid = 1, average = s * one_frame;
             if (lost) {
                 const double n = (double)(exposure - lost) * UNIT;

@@ -1,7 +1,8 @@
 /* Outlier-rejecting profiles of the summed image: sigma clipping, mean between quantiles, median and Poisson clipping.
  *
- * Built after bin_sums.cl and bin_quantiles.cl, with -D LANES=<2^n, 8 or more> -D GROUPED=<0|1> -D METHODS=<see the enum>,
- * and with -D MONITORED where frames count for their monitor (N_p is then a sum of exposures, see image.cl).
+ * Built after bin_sums.cl and bin_quantiles.cl, with -D LANES=<2^n, 8 or more> -D GROUPED=<0|1> -D METHODS=<see the enum>
+ * -D SIGNED=<1 where sums may be negative>, and with -D MONITORED where frames count for their monitor (N_p is then a sum
+ * of exposures, see image.cl).
  *
  * `sort_pixels` puts the pixels in the order of their bins. (Reading the image in the order of the detector and writing
  * in that of the bins takes a quarter of the time of the opposite.) `reject` takes the bins one after another, a work-item
@@ -33,9 +34,10 @@ typedef struct {
     double lowest, highest;
 } Interval;
 
-/* Those within the noise of counts about a mean: (s - w mean)^2 <= max(16 max(1, w mean), (w tolerance)^2). */
+/* Those within the noise about a mean: (s - w mean)^2 <= max(16 max(1, gain w mean + floor w), (w tolerance)^2). Of counts
+ * without a dark the gain is 1 and the floor 0. */
 typedef struct {
-    double mean, tolerance;
+    double mean, tolerance, gain, floor;
 } Noise;
 
 REAL in_interval(const Interval rule, const REAL s, const REAL w, const REAL x) {
@@ -57,7 +59,8 @@ REAL in_band(const Band rule, const REAL s, const REAL w, const REAL x) {
 
 REAL in_noise(const Noise rule, const REAL s, const REAL w, const REAL x) {
     const REAL expected = w * rule.mean, d = s - expected, allowed = w * rule.tolerance;
-    const REAL limit = max(CLIP_SIGMAS * CLIP_SIGMAS * max((REAL)1, expected), allowed * allowed);
+    const REAL variance = max((REAL)1, rule.gain * expected + rule.floor * w);
+    const REAL limit = max(CLIP_SIGMAS * CLIP_SIGMAS * variance, allowed * allowed);
     return select((REAL)0, (REAL)1, MASK((d * d <= limit) & (w > (REAL)0)));
 }
 
@@ -66,12 +69,12 @@ SUMS(Band, in_band, sum_band, add_band_variance)
 SUMS(Noise, in_noise, sum_noise, add_noise_variance)
 
 Sums sigma_clip(const Ring ring, const double thres, const uint max_iter, SHARED Workspace *work) {
-    Interval rule = {0, DBL_MAX};
+    Interval rule = {-DBL_MAX, DBL_MAX};
     Sums kept = add_interval_variance(sum_interval(ring, rule, work), ring, rule, work);
     bool goes_on = kept.count > 0;
     for (uint cycle = 0; cycle < max_iter && goes_on; cycle++) {
         const double chauvenet = sqrt(2 * log(max(FEWEST, kept.count) / SQRT_2_PI)), mean = mean_of(kept);
-        const double limit = max(thres, chauvenet) * max(sqrt(kept.variance / kept.norm_sq), mean * ROUNDING);
+        const double limit = max(thres, chauvenet) * max(sqrt(kept.variance / kept.norm_sq), fabs(mean) * ROUNDING);
         rule.lowest = max(rule.lowest, mean - limit);
         rule.highest = min(rule.highest, mean + limit);
         const Sums sums = sum_interval(ring, rule, work);
@@ -89,14 +92,14 @@ Sums quantile(const Ring ring, const double qmin, const double qmax, SHARED Work
     return add_band_variance(sum_band(ring, band, work), ring, band, work);
 }
 
-Sums median_clip(const Ring ring, SHARED Workspace *work) {
+Sums median_clip(const Ring ring, const double gain, const double floor, SHARED Workspace *work) {
     const double centre = median(ring, work);
     key_distances(ring, centre, work);
     count_coarse(ring, work);
-    Noise rule = {centre, CLIP_SIGMAS * MAD_TO_SIGMA * median(ring, work)};
+    Noise rule = {centre, CLIP_SIGMAS * MAD_TO_SIGMA * median(ring, work), gain, floor};
     Sums kept = sum_noise(ring, rule, work);
     for (uint pass = 0; pass < CLIP_PASSES; pass++) {
-        const Noise next = {mean_of(kept), 0};
+        const Noise next = {mean_of(kept), 0, gain, floor};
         const Sums sums = sum_noise(ring, next, work);
         if (sums.count > 0) {
             rule = next;
@@ -121,7 +124,8 @@ kernel void sort_pixels(
     global const uint *rank,         /* where a pixel goes, UINT_MAX = not used, [pixels] */
     global const uint *image_low, global const uint *image_high, global const EXPOSURE *image_lost, /* [pixels] */
     const uint pixels,
-    global double *sums,             /* in the order of the bins */
+    const double quantum,            /* unit of the signals, in counts */
+    global double *sums,             /* in counts, in the order of the bins */
     global EXPOSURE *lost)           /* likewise; 0 before, unless it was written for the same image already */
 {
     const uint stretch = (pixels + get_global_size(0) - 1) / get_global_size(0), first = get_global_id(0) * stretch;
@@ -129,7 +133,7 @@ kernel void sort_pixels(
         const uint to = rank[i];
         if (to == UINT_MAX)
             continue;
-        sums[to] = (double)(((ulong)image_high[i] << 32) | image_low[i]);
+        sums[to] = (double)(long)(((ulong)image_high[i] << 32) | image_low[i]) * quantum;
         if (image_lost[i])
             lost[to] = image_lost[i];
     }
@@ -145,6 +149,7 @@ kernel void reject(
     const EXPOSURE exposure,         /* N of the summed image */
     const double weight_unit,        /* weights are multiplied by it, so that those of a bin stay below 2^62 */
     const double thres, const uint max_iter, const double qmin, const double qmax,
+    const double gain, global const double *floors, /* noise of a sum: gain x signal + floor x norm, [bins] */
     global double *weights, global double *ratios, global uint *keys, global uint *lists, /* scratch, one an entry */
     global double *profiles)         /* signal, norm, norm^2, count and variance of the three, [3][bins][5] */
 {
@@ -164,7 +169,7 @@ kernel void reject(
             const double norm = norm_sorted[start + i];
             const double w = norm * (double)(exposure - lost[start + i]) * weight_unit;
             const double x = w > 0 ? ring.s[i] / w : INFINITY;
-            const uint key = as_uint((float)x);
+            const uint key = key_of(x);
             ring.w[i] = w;
             ring.x[i] = x;
             ring.key[i] = key;
@@ -184,6 +189,6 @@ kernel void reject(
         if (METHODS & QUANTILE)
             write(quantile(ring, qmin, qmax, &work), work.total, profiles + 5 * (bins + bin));
         if (METHODS & MEDIAN_CLIP)
-            write(median_clip(ring, &work), work.total, profiles + 5 * (2 * bins + bin));
+            write(median_clip(ring, gain, floors[bin] / weight_unit, &work), work.total, profiles + 5 * (2 * bins + bin));
     }
 }

@@ -1,0 +1,76 @@
+"""How much sums of pixels scatter by themselves: from a model of one pixel to bins, sectors and profiles.
+
+Photons scatter by the square root of their number. A dark takes none of that away: what scatters are the counts before
+it is taken off. A detector that counts no single photons is told by the model variance = gain x signal + readout^2, for
+each pixel and frame. Both are linear, so that the sums of signal and norm tell the variance of a sum of pixels.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .geometry import Geometry
+from .sums import RingProfile
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class PixelVariance:
+    """Variance of a pixel of one frame in counts: gain x signal + readout^2."""
+
+    gain: float
+    readout: float
+
+    def of(self, signal: Floats, pixels: Floats) -> Floats:
+        """Variance of the sum of so many pixels; never negative."""
+        return np.maximum(self.gain * signal + self.readout**2 * pixels, 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Noise:
+    """Variance of noise in counts, of sums of pixels of each bin: gain x signal + floor x norm.
+
+    Attributes
+    ----------
+    gain
+        1 for photons.
+    floor
+        What there is without a signal, per quantum of the norm: the mean of the bin, shape (bins,).
+    """
+
+    gain: float
+    floor: Floats
+
+    @classmethod
+    def of(cls, geometry: Geometry, model: PixelVariance | None = None) -> "Noise":
+        """Noise of a model of the pixels; without one that of photons, those of the dark included."""
+        dark = geometry.dark
+        if model is None and dark is None:
+            return cls(1.0, np.zeros(geometry.bins))
+        used = geometry.bin_table < geometry.bins
+        index, norm = geometry.bin_table[used], geometry.norm_q[used]
+        if model is not None:
+            floor, gain = np.full(index.size, model.readout**2), model.gain
+        elif dark is not None:
+            floor, gain = dark.ravel()[used], 1.0
+        floors, norms = (np.bincount(index, values, geometry.bins) for values in (floor, norm))
+        return cls(gain, floors / np.maximum(norms, 1.0))
+
+    def variance(self, signal: Floats, norm: Floats) -> Floats:
+        """Variance of sums in counts, from their signal and norm (in quanta), both of shape (bins, ...)."""
+        floor = self.floor.reshape(-1, *[1] * (signal.ndim - 1))
+        return np.maximum(self.gain * signal + floor * norm, 0.0)
+
+
+def modelled(profile: RingProfile, model: PixelVariance, pixels: Floats) -> RingProfile:
+    """A profile with the variance, std and sem of a model of the pixels, of which so many frames were summed.
+
+    Parameters
+    ----------
+    pixels
+        Number of pixels of all frames together, shape (bins,): row "count" of the union.
+    """
+    variance = model.of(profile.signal, pixels)
+    return RingProfile.of(profile.signal, variance, profile.normalization, profile.norm_sq, profile.count)
