@@ -8,11 +8,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .geometry import Geometry
     from .integrator import Integrator
+    from .rejection import Rejection
+    from .summed_image import SummedImage
     from .sums import RingSums
 
-__all__ = ["Geometry", "Integrator", "RingSums"]
+__all__ = ["Geometry", "Integrator", "Rejection", "RingSums", "SummedImage"]
 
-_HOMES = {"Geometry": "geometry", "Integrator": "integrator", "RingSums": "sums"}
+_HOMES = {
+    "Geometry": "geometry",
+    "Integrator": "integrator",
+    "Rejection": "rejection",
+    "RingSums": "sums",
+    "SummedImage": "summed_image",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -1,6 +1,8 @@
 """Frames in, exact ring sums out: the library's front door, no daemon needed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import cast
 
 import numpy as np
 import pyopencl as cl
@@ -8,10 +10,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import devices
 from .batch import BatchIntegrator
+from .exact import Words
 from .geometry import Geometry
-from .sums import RingSums
+from .rejection import NO_REJECTION, Rejection
+from .spottiness import SpottinessValues, spottiness
+from .summed_image import SummedImage
+from .sums import RingProfile, RingSums
 from .tables import BATCH
 from .validity import Validity
+
+Frames = ArrayLike | Iterable[ArrayLike]
+"""One frame (rows, columns), several (frames, rows, columns), or anything that yields one frame after the other, such
+as a dataset of h5py; integers of 8, 16 or 32 bits, all of one type. At most eight are held at a time."""
 
 
 class Integrator:
@@ -25,6 +35,8 @@ class Integrator:
         Where to compute; by default the best one found.
     dummies
         Pixel values that mean "invalid in this frame"; by default the detectors' convention (see `Validity`).
+    rejection
+        Which outlier-rejecting profiles `accumulate` makes.
 
     Examples
     --------
@@ -33,42 +45,94 @@ class Integrator:
     """
 
     def __init__(
-        self, geometry: Geometry, device: cl.Device | None = None, dummies: Sequence[int] | None = None
+        self,
+        geometry: Geometry,
+        device: cl.Device | None = None,
+        dummies: Sequence[int] | None = None,
+        rejection: Rejection = NO_REJECTION,
     ) -> None:
-        self.geometry, self._dummies = geometry, dummies
+        self.geometry, self._dummies, self._rejection = geometry, dummies, rejection
         self._device = device or devices.choose()
         self._batch: BatchIntegrator | None = None
+        self._evaluates = False
 
-    def integrate(self, frames: ArrayLike) -> RingSums:
+    def integrate(self, frames: Frames) -> RingSums:
         """Sums of all frames together.
 
         Parameters
         ----------
         frames
-            One frame (rows, columns) or several (frames, rows, columns) of integers of 8, 16 or 32 bits.
+            See `Frames`.
 
         Raises
         ------
         ValueError
-            The shape is not the geometry's, or the type is not supported.
+            The shape is not the geometry's, or the type is not supported or changes.
         """
-        stack = self._as_stack(np.asarray(frames))
-        validity = Validity.of(stack.dtype, self._dummies)
-        batch = self._batch_for(stack.dtype)
-        sums = RingSums.zero(self.geometry.bins, self.geometry.digest, self.geometry.norm_quantum)
-        for first in range(0, len(stack), BATCH):
-            part = stack[first : first + BATCH]
-            batch.slots[: len(part)] = part
-            sums = sums.plus_rows(batch.integrate(len(part), validity).rows(batch.static))
+        sums = self._zero()
+        for rows in self._rows(frames):
+            sums = sums.plus_rows(rows)
         return sums
 
-    def _as_stack(self, frames: NDArray[np.generic]) -> NDArray[np.generic]:
-        stack = frames[np.newaxis] if frames.ndim == 2 else frames
-        if stack.ndim != 3 or stack.shape[1:] != self.geometry.shape:
-            raise ValueError(f"frames of shape {frames.shape} do not fit a geometry of {self.geometry.shape}")
-        return stack
+    def each(self, frames: Frames) -> Iterator[RingSums]:
+        """Sums of each frame, one after the other; as `integrate`."""
+        for rows in self._rows(frames):
+            for row in rows:
+                yield self._zero().plus_rows(row[np.newaxis])
 
-    def _batch_for(self, dtype: np.dtype[np.generic]) -> BatchIntegrator:
-        if self._batch is None or self._batch.dtype != dtype:
-            self._batch = BatchIntegrator(self.geometry, dtype, self._device, evaluates=False)
+    def accumulate(self, frames: Frames) -> SummedImage:
+        """The pixel-wise sum of all frames, with its profiles; as `integrate`.
+
+        Raises
+        ------
+        ValueError
+            Likewise; or there is no frame.
+        """
+        sums = self._zero()
+        for rows in self._rows(frames, evaluates=True):
+            sums = sums.plus_rows(rows)
+        if self._batch is None or not sums.n_frames:
+            raise ValueError("no frame to accumulate")
+        return SummedImage.of(self._batch, sums)
+
+    def spottiness(self, measured: RingSums | RingProfile) -> SpottinessValues:
+        """How spotty the rings of a frame, a union or a profile are, in the bins of this geometry."""
+        profile = measured.profile if isinstance(measured, RingSums) else measured
+        return spottiness(profile, self.geometry.azimuth_fraction)
+
+    def _rows(self, frames: Frames, *, evaluates: bool = False) -> Iterator[Words]:
+        """The six sums of each frame (frames, 6, bins, 2), a batch at a time; the summed image begins anew."""
+        remaining = _one_by_one(frames)
+        part = list(islice(remaining, BATCH))
+        if not part:
+            return
+        dtype = part[0].dtype.newbyteorder("=")
+        validity, batch = Validity.of(dtype, self._dummies), self._batch_for(dtype, evaluates)
+        batch.clear()
+        while part:
+            for slot, frame in zip(batch.slots, part, strict=False):
+                slot[...] = self._checked(frame, dtype)
+            yield batch.integrate(len(part), validity).rows(batch.static)
+            part = list(islice(remaining, BATCH))
+
+    def _checked(self, frame: NDArray[np.generic], dtype: np.dtype[np.generic]) -> NDArray[np.generic]:
+        if frame.shape != self.geometry.shape:
+            raise ValueError(f"a frame of shape {frame.shape} does not fit a geometry of {self.geometry.shape}")
+        if frame.dtype.newbyteorder("=") != dtype:
+            raise ValueError(f"a frame of {frame.dtype} among frames of {dtype}")
+        return frame
+
+    def _batch_for(self, dtype: np.dtype[np.generic], evaluates: bool) -> BatchIntegrator:
+        if self._batch is None or self._batch.dtype != dtype or (evaluates and not self._evaluates):
+            self._evaluates = evaluates
+            rejection = self._rejection if evaluates else NO_REJECTION
+            self._batch = BatchIntegrator(self.geometry, dtype, self._device, evaluates=evaluates, rejection=rejection)
         return self._batch
+
+    def _zero(self) -> RingSums:
+        return RingSums.zero(self.geometry.bins, self.geometry.digest, self.geometry.norm_quantum)
+
+
+def _one_by_one(frames: Frames) -> Iterator[NDArray[np.generic]]:
+    several = [frames] if getattr(frames, "ndim", 3) == 2 else frames
+    return map(np.asarray, cast("Iterable[ArrayLike]", several))

@@ -1,6 +1,7 @@
 """From profiles to how spotty the rings are: pyFAI's spottiness, and one over well-measured bins only."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,10 @@ from .sums import RingProfile
 MIN_SIGNAL = 10
 MIN_PIXELS = 100
 MIN_AZIMUTH = 0.5
+
+_SMOOTH, _STRONG = 0.05, 0.15
+
+SpottinessClass = Literal["smooth", "mild", "strong"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,16 @@ def spottiness(profile: RingProfile, azimuth_fraction: NDArray[np.float64]) -> S
     weights = bin_weights(profile.signal, profile.intensity, profile.count, azimuth_fraction)
     squares = np.einsum("...bw,...b->w...", weights, np.maximum(profile.variance, 0.0))
     return SpottinessValues(*np.sqrt(squares))
+
+
+def spottiness_class(plain: float) -> SpottinessClass:
+    """The class that pyFAI's rule of thumb gives a plain spottiness: smooth below .05, strong above .15.
+
+    Meant for bins of about one pixel over the whole detector (``Geometry.pixel_bins``); elsewhere it says nothing.
+    """
+    if plain < _SMOOTH:
+        return "smooth"
+    return "strong" if plain > _STRONG else "mild"
 
 
 def bin_weights(

@@ -179,7 +179,7 @@ def test_library_integrates_any_number_of_frames_at_once(device: cl.Device) -> N
     apart = integrator.integrate(frames[:5]) + integrator.integrate(frames[5:])
     assert together.n_frames == 19
     assert np.array_equal(together.words, apart.words)
-    with pytest.raises(ValueError, match="do not fit"):
+    with pytest.raises(ValueError, match="does not fit"):
         integrator.integrate(frames[:, :10])
     with pytest.raises(ValueError, match="not supported"):
         integrator.integrate(frames.astype(float))

@@ -16,12 +16,12 @@ from ringwatch_gpu.batch import BatchIntegrator
 from ringwatch_gpu.errors import DeviceError
 from ringwatch_gpu.reference import ImageSums
 from ringwatch_gpu.rejection import Method
-from ringwatch_gpu.spottiness import SpottinessValues, spottiness
+from ringwatch_gpu.spottiness import spottiness, spottiness_class
+from ringwatch_gpu.summed_image import image_profile
 from ringwatch_gpu.sums import FrameSums, RingProfile, RingSums, ring_profiles
 from ringwatch_gpu.validity import Validity
 
 ALL_FRAMES = WindowConfig()
-_SMOOTH, _STRONG = 0.05, 0.15
 _ENOUGH_COUNTS = 20
 
 
@@ -120,13 +120,7 @@ class Accumulator:
         image = self.integrator.evaluate_image(self.exposure)
         self._check(image)
         quantum = self.union.norm_quantum
-        self._image_profile = RingProfile.of(
-            image.signal.astype(np.float64),
-            image.variance,
-            exact.to_float(image.norm) * quantum,
-            image.norm_sq * quantum**2,
-            image.count.astype(np.float64),
-        )
+        self._image_profile = image_profile(image, quantum)
         averaged = RingProfile.of(
             image.averaged_signal,
             image.averaged_variance,
@@ -207,7 +201,7 @@ class Accumulator:
         if not geometry.pixel_bins:
             reason = "classes are defined for bins of about one pixel over the whole detector"
             return Spottiness(float(values.plain), float(values.weighted), rings, None, reason)
-        return Spottiness(float(values.plain), float(values.weighted), rings, _class_of(values))
+        return Spottiness(float(values.plain), float(values.weighted), rings, spottiness_class(float(values.plain)))
 
     def _profile(
         self,
@@ -239,9 +233,3 @@ def _few_counts(profile: RingProfile) -> str | None:
     if not counts.size or np.median(counts) >= _ENOUGH_COUNTS:
         return None
     return f"most bins have fewer than {_ENOUGH_COUNTS} counts a pixel, too few for quantiles; median_clip stands this"
-
-
-def _class_of(values: SpottinessValues) -> Literal["smooth", "mild", "strong"]:
-    if values.plain < _SMOOTH:
-        return "smooth"
-    return "strong" if values.plain > _STRONG else "mild"
