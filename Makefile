@@ -9,7 +9,7 @@ COMPILED := The installation failed, see above. dectris-compression is compiled 
 HAS_DEVICE := $(BIN)/python -c 'from ringwatch_gpu import devices; devices.choose()' 2>/dev/null
 DESCRIBE := from ringwatch_gpu import devices; print(devices.describe())
 
-.PHONY: help demo test lint bench study mutants clean
+.PHONY: help demo test lint bench accuracy study mutants clean
 .SILENT:
 
 help:
@@ -18,6 +18,7 @@ help:
 	echo "make lint      style, types, layers"
 	echo "make bench     speed of this machine"
 	echo "make study     does the rule stop too early or too late? the tables of docs/stopping.md, two hours"
+	echo "make accuracy  ringwatch and pyFAI's engines against float64: the tables of docs/accuracy.md, some minutes"
 	echo "make mutants   do the tests notice planted faults?"
 	echo "make clean     remove .venv and all that was made here"
 	echo "The first of them installs what it needs into .venv. Another Python: make PYTHON=python3.12 test"
@@ -36,6 +37,9 @@ lint: .venv/installed
 
 bench: .venv/opencl
 	$(BIN)/python benchmarks/run.py
+
+accuracy: .venv/opencl
+	$(BIN)/python benchmarks/accuracy.py
 
 study: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/stopping.py

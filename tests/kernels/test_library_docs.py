@@ -19,6 +19,23 @@ def example(heading: str) -> str:
     return "\n".join(line[4:] for line in section.splitlines() if line.startswith("    "))
 
 
+def test_patterns_their_union_and_the_summed_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "detector.poni").write_text(PONI)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    frames = synthetic.frames(11, SHAPE, np.dtype("u2"), 300)
+    names = {"frames": (frame for frame in frames)}
+    head, marker, tail = example("Patterns, their union, the summed image").partition("image = ")
+    exec(head, names)  # noqa: S102 - our own page
+    names["frames"] = (frame for frame in frames)
+    exec(marker + tail, names)  # noqa: S102 - likewise
+
+    direct = Integrator(Geometry.from_poni(PONI, bins=24))
+    np.testing.assert_array_equal(names["union"].words, direct.integrate(frames[:2]).words)
+    np.testing.assert_array_equal(names["image"].union.words, direct.integrate(frames).words)
+    assert len(names["patterns"]) == 11
+
+
 def test_cake_and_rebinning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "detector.poni").write_text(PONI)
     monkeypatch.chdir(tmp_path)
