@@ -187,6 +187,15 @@ def clip(case: Case, image: np.ndarray, **choice: Any) -> Any:
     return case.reduce(image, "sigma_clip_ng", thres=5, max_iter=5, **choice)
 
 
+def stumbles(call: Callable[[], Any]) -> bool:
+    """Whether it ends in an IndexError, as pyFAI's Python engine does over empty bins."""
+    try:
+        call()
+    except IndexError:
+        return True
+    return False
+
+
 def few_pixels(case: Case, n_pixels: Callable[[int], int]) -> np.ndarray:
     """A mask that leaves ``n_pixels(bin)`` pixels in each bin, or as many as it has."""
     table = case.geometry.bin_table
@@ -219,13 +228,7 @@ def test_poisson_clipping_discards_whole_rings_and_one_engine_stumbles_over_them
     )
     assert (ours.count[full] > 0).all()
     still_there(bool((clip(case, image, error_model="poisson").count[full] == 0).all()), Note.EMPTIED_RINGS)
-    try:
-        clip(case, image, error_model="poisson", method=PYTHON)
-    except IndexError:
-        stumbled = True
-    else:
-        stumbled = False
-    still_there(stumbled, Note.EMPTIED_RINGS)
+    still_there(stumbles(lambda: clip(case, image, error_model="poisson", method=PYTHON)), Note.EMPTIED_RINGS)
 
 
 def test_sigma_clip_counts_three_pixels_where_there_is_one(case: Case) -> None:
@@ -237,8 +240,9 @@ def test_sigma_clip_counts_three_pixels_where_there_is_one(case: Case) -> None:
     still_there((clip(case, case.frames[0], mask=mask).count[filled] == 3).all(), Note.FEW_LEFT)
 
 
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
 def test_a_band_of_a_small_bin_holds_nothing(case: Case) -> None:
-    mask = few_pixels(case, lambda number: 2 * (1 + number % 4))
+    mask = few_pixels(case, lambda number: 2 * (number % 5))
     image = np.full(TRUTH.shape, 7, np.uint32)
     choice = {"error_model": "poisson", "percentile": (40, 60), "mask": mask}
     theirs = case.reduce(image, "medfilt1d_ng", **choice)
@@ -248,6 +252,7 @@ def test_a_band_of_a_small_bin_holds_nothing(case: Case) -> None:
     filled = (even > 0) & (even % 2 == 0)
     assert (ours.intensity[filled] > 0).all()
     still_there((theirs.intensity[filled] == 0).mean() > 0.9, Note.NARROW_BANDS)
+    still_there(stumbles(lambda: case.reduce(image, "medfilt1d_ng", method=PYTHON, **choice)), Note.NARROW_BANDS)
 
 
 def test_medians_go_wrong_where_pixels_are_dummies(case: Case) -> None:
