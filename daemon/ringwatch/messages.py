@@ -1,7 +1,8 @@
 """The vocabulary between the rooms: what a detector says, and what ringwatch answers. Plain data, no I/O.
 
 A detector stream becomes SeriesStart, Frame..., SeriesEnd (v1 and v2 alike). The reduction turns them into results:
-SeriesEvent, FrameRows, Snapshot, Profile, Decision, Status, SeriesResult. Shapes are (rows, columns).
+SeriesEvent, FrameRows, Snapshot, Profile, Decision, Status, SeriesResult. What stops the detector adds StopReport.
+Shapes are (rows, columns).
 """
 
 from collections import Counter
@@ -423,6 +424,25 @@ class Decision:
     score: Score | None
 
 
+StopState = Literal["asked", "step", "done", "failed", "dry_run"]
+
+
+@dataclass(frozen=True, slots=True)
+class StopReport:
+    """Topic ``stop``: how the acquisition is being ended, step by step; ``via`` as in the configuration.
+
+    ``state``: it was asked for, a step on the way, it has ended, it has not, or nothing was done on purpose.
+    ``n_frames`` are those behind the decision.
+    """
+
+    origin: Origin
+    time_ns: int
+    n_frames: int
+    via: str
+    state: StopState
+    sentence: str
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """Topic ``snapshot``: all results at one moment, with the counts of frames behind them."""
@@ -511,4 +531,4 @@ class SeriesResult:
     versions: Mapping[str, str]
 
 
-Result = SeriesEvent | FrameRows | Snapshot | Profile | Decision | Status | SeriesResult
+Result = SeriesEvent | FrameRows | Snapshot | Profile | Decision | StopReport | Status | SeriesResult

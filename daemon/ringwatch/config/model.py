@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
 
 from ringwatch.config.keys import keys_of
 from ringwatch.config.mistakes import sentences
@@ -198,6 +198,12 @@ class WebConfig(Section):
 
     bind: HostPort = "127.0.0.1:8080"
     """HOST:PORT; 0.0.0.0:8080 is reachable from other machines, port 0 is any free one."""
+
+    token: Annotated[SecretStr, Field(min_length=16, max_length=200)] | None = Field(
+        default=None, examples=["output of: openssl rand -hex 16"]
+    )
+    """What scripts show to be allowed to stop, hold or reset a series: POST with the header "Authorization: Bearer
+    TOKEN". Without a token nobody may."""
 
     @property
     def address(self) -> tuple[str, int]:

@@ -13,8 +13,11 @@ import structlog
 
 from ringwatch.clock import Clock, SystemClock
 from ringwatch.config import Config
+from ringwatch.control.actuators import actuator
+from ringwatch.control.stopper import Stopper
 from ringwatch.messages import Result
 from ringwatch.publish.hdf5 import Hdf5Publisher
+from ringwatch.publish.orders import Orders
 from ringwatch.publish.outlet import Outlet, Publisher
 from ringwatch.publish.web import WebPublisher
 from ringwatch.publish.zeromq import ZeroMQPublisher
@@ -48,7 +51,7 @@ class Daemon:
     clock
         Time.
     on_result
-        Also told every result, in the reduction's thread; must not wait.
+        Also told every result, in the thread that made it; must not wait.
 
     Raises
     ------
@@ -73,7 +76,10 @@ class Daemon:
             stream.endpoint, self._table, self._queue, self._clock, stream.channel, self.request_stop
         )
         self.zeromq = ZeroMQPublisher(config.publish.zmq.bind)
-        self.web = WebPublisher(config.web.bind, self._clock, lambda: [outlet.facts for outlet in self._outlets])
+        self._stopper = self._make_stopper()
+        self.web = WebPublisher(
+            config.web.bind, self._clock, lambda: [outlet.facts for outlet in self._outlets], self._orders()
+        )
         self.hdf5 = self._hdf5_publisher()
         publishers: list[Publisher] = [self.zeromq, self.web]
         if self.hdf5 is not None:
@@ -103,6 +109,8 @@ class Daemon:
         """Open everything: publishers first, the detector last."""
         for outlet in self._outlets:
             outlet.start()
+        if self._stopper is not None:
+            self._stopper.start()
         self._thread.start()
         self._receiver.start()
         log.info("listening", stream=self._config.stream.endpoint, device=self._device.name.strip())
@@ -137,6 +145,8 @@ class Daemon:
         for frame in self._queue.drop_frames():
             self._table.skipped(frame)
         self._thread.join(_DRAIN_S)
+        if self._stopper is not None:
+            self._stopper.close()
         for outlet in self._outlets:
             outlet.stop()
         if self.error:
@@ -177,7 +187,23 @@ class Daemon:
             return None
         return Hdf5Publisher(config.root, config.name, config.flush_s, self._config.model_dump_json())
 
+    def _make_stopper(self) -> Stopper | None:
+        stop = self._config.stop
+        told = actuator(stop, self._clock) if stop else None
+        return Stopper(told, self._publish_all, self._clock, is_dry=stop.dry_run) if stop and told else None
+
+    def _orders(self) -> Orders:
+        """What a person may ask for over HTTP."""
+        token = self._config.web.token
+        asks = {} if self._stopper is None else {"stop": self._stopper.stop_now, "hold": self._stopper.hold}
+        return Orders(asks, token.get_secret_value() if token else None)
+
     def _publish(self, result: Result) -> None:
+        if self._stopper is not None:
+            self._stopper.take(result)
+        self._publish_all(result)
+
+    def _publish_all(self, result: Result) -> None:
         for outlet in self._outlets:
             outlet.put(result)
         if self._on_result is not None:
