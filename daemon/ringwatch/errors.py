@@ -45,3 +45,7 @@ class PublishError(RingwatchError):
 
 class ControlError(RingwatchError):
     """Whoever owns the detector could not be told, or did not obey. It is published; the reduction goes on."""
+
+
+class NoAnswer(ControlError):
+    """Told, but silent: it may obey nevertheless."""

@@ -8,7 +8,7 @@ Shapes are (rows, columns).
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -174,6 +174,13 @@ class SeriesEnd:
 
 
 StreamMessage = SeriesStart | Frame | SeriesEnd
+
+
+class Ongoing(NamedTuple):
+    """The series that the detector is sending at this moment, whatever waits to be reduced; frames that have come."""
+
+    unique_id: str
+    received: int
 
 
 # ------------------------------------------------------------------------------------------------------- results
@@ -431,7 +438,7 @@ StopState = Literal["asked", "step", "done", "failed", "dry_run"]
 class StopReport:
     """Topic ``stop``: how the acquisition is being ended, step by step; ``via`` as in the configuration.
 
-    ``state``: it was asked for, a step on the way, it has ended, it has not, or nothing was done on purpose.
+    ``state``: it was asked for, a step on the way, it has ended, it has not, or a dry run in which nobody is told.
     ``n_frames`` are those behind the decision.
     """
 

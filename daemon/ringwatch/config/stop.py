@@ -5,12 +5,11 @@ As in `ringwatch.config.model`, the texts under the keys are the documentation.
 
 from collections import Counter
 from typing import Annotated, Literal, TypeVar
-from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from ringwatch.config.section import Section
-from ringwatch.config.values import Calibrant
+from ringwatch.config.values import Calibrant, HttpUrl
 from ringwatch.messages import Metric
 
 GROWING_METRICS: frozenset[Metric] = frozenset({"spots", "counts"})
@@ -48,15 +47,6 @@ class RingsConfig(Section):
         return spacings
 
 
-def _http_url(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.fragment or "@" in parts.netloc:
-        raise ValueError("should be http://HOST, http://HOST:PORT/PATH or the same with https, without a password")
-    _ = parts.port  # raises ValueError if it is no port
-    return text
-
-
-HttpUrl = Annotated[str, AfterValidator(_http_url)]
 _NEEDED_KEY = {"http": "url", "simplon": "url", "command": "command", "epics": "pv"}
 
 
@@ -137,10 +127,10 @@ class StopConfig(Section):
     """For via = "epics": the process variable that is set to 0, as areaDetector's Acquire."""
 
     timeout_s: Annotated[float, Field(gt=0, le=600)] = 5.0
-    """Longest wait for an answer of the one who is told. A detector gets two frame times more."""
+    """Longest wait for an answer of the one who is told, and then for the series to end; two frame times are added."""
 
     dry_run: bool = False
-    """Go through everything, publish what would be done, and do nothing."""
+    """Say when who would be told, and tell nobody."""
 
     via: Literal["none", "http", "command", "simplon", "epics"] = "none"
     """Who is told to stop. "none": nobody, ringwatch only says so. Whoever armed the detector should be told first:

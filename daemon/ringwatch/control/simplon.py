@@ -2,28 +2,29 @@
 
 Cancel ends the series after the next image, and nothing is dropped. Then the end message is awaited, and disarm makes
 the detector idle. Abort drops the images on their way: it is the last resort. SIMPLON manuals; the order of the
-commands is the one that DECTRIS recommends for EIGER2 (areaDetector/ADEiger, issue 39).
+commands is the one that DECTRIS recommends for EIGER2 (areaDetector/ADEiger, issue 39). Each is given once at most, and
+none once the detector sends another series.
 """
 
 import json
 import re
 import time
+from collections.abc import Callable
 from typing import Literal
 
 import httpx2
 import structlog
 
 from ringwatch.clock import Clock
-from ringwatch.control.order import Order
+from ringwatch.control.http import exchange, open_client
+from ringwatch.control.order import Order, Tell
+from ringwatch.control.owner import POLL_S, has_ended
 from ringwatch.errors import ControlError
 
-COMMANDS = ("cancel", "disarm", "abort")
-_RUNNING = frozenset({"ready", "configure", "acquire"})
 _IDLE = frozenset({"idle", "na"})
 _VERSION = re.compile(r"\d{1,3}(\.\d{1,3}){1,2}")
+_USUAL_VERSION = "1.8.0"
 _STATE = re.compile(r"[a-z]{1,20}")
-_LARGEST_ANSWER_BYTES = 1 << 16
-_POLL_S = 0.05
 _LEAST_WAIT_S = 3.0
 
 Command = Literal["cancel", "disarm", "abort"]
@@ -43,60 +44,76 @@ class Simplon:
     """
 
     via = "simplon"
+    whom = "the detector"
 
     def __init__(self, url: str, timeout_s: float, clock: Clock) -> None:
         self._url, self._timeout_s, self._clock = url.rstrip("/"), timeout_s, clock
 
-    def stop(self, order: Order) -> str:
-        """Cancel, wait for the end, disarm, wait until idle; abort if it goes on nevertheless.
-
-        Raises
-        ------
-        ControlError
-            The control unit cannot be reached, or the detector is still busy.
-        """
-        finish_s = 2 * (order.frame_time_s or 0.0)
-        with httpx2.Client(timeout=self._timeout_s + finish_s, follow_redirects=False, trust_env=False) as client:
+    def stop(self, order: Order, tell: Tell) -> str:
+        """Cancel, wait for the end, disarm, wait until idle; abort if it goes on nevertheless. See `Actuator`."""
+        with open_client(self._timeout_s + 2 * order.frame_time_s) as client:
             unit = _ControlUnit(client, self._url)
-            state = unit.state()
-            if state not in _RUNNING:
-                return f"nothing to stop, the detector is {state}"
-            return self._stop(unit, order, max(_LEAST_WAIT_S, finish_s + 2))
+            if _is_idle(unit.state()):
+                return self._found_idle(order)
+            return _Stop(unit, order, tell, self._clock).carry_out()
 
-    def _stop(self, unit: "_ControlUnit", order: Order, wait_s: float) -> str:
-        self._try(unit, "cancel", order)
-        self._wait(unit, order, wait_s)
-        self._try(unit, "disarm", order)
-        state = self._wait_until_idle(unit, wait_s)
-        if state not in _IDLE:
-            order.tell(f"The detector is still {_doing(state)}: it is told to abort.")
-            self._try(unit, "abort", order)
-            state = self._wait_until_idle(unit, wait_s)
-        if state not in _IDLE:
+    def _found_idle(self, order: Order) -> str:
+        """It may just have ended, or it is another detector."""
+        if not has_ended(order, _LEAST_WAIT_S, self._clock):
+            raise ControlError(f"{self._url} says it is idle, but frames keep coming: is stop.url the right one?")
+        return "detector idle"
+
+
+class _Stop:
+    """One stop, from the first command to the last."""
+
+    def __init__(self, unit: "_ControlUnit", order: Order, tell: Tell, clock: Clock) -> None:
+        self._unit, self._order, self._tell, self._clock = unit, order, tell, clock
+        self._wait_s = max(_LEAST_WAIT_S, 2 * order.frame_time_s + 2)
+
+    def carry_out(self) -> str:
+        if self._give("cancel"):
+            self._wait(lambda state: self._order.course != "running" or _is_idle(state))
+        self._give("disarm")
+        state = self._wait(_is_idle)
+        if not _is_idle(state) and self._order.course != "replaced":
+            self._tell(f"The detector is still {_doing(state)}: it is told to abort.")
+            self._give("abort")
+            state = self._wait(_is_idle)
+        if self._order.course == "replaced":
+            return "series over, another one has begun"
+        if not _is_idle(state):
             raise ControlError(f"it is still {_doing(state)}")
-        return f"detector {state}"
+        return "detector idle"
 
-    def _try(self, unit: "_ControlUnit", command: Command, order: Order) -> None:
-        """Give a command; what is refused is told, and the next one tried."""
+    def _give(self, command: Command) -> bool:
+        """Give a command, unless it would meet another series; what is refused is told, and the next one tried."""
+        if self._order.course == "replaced":
+            return False
         try:
-            unit.command(command)
-            log.info("detector told", command=command, series=order.origin.series)
+            self._unit.command(command)
         except ControlError as error:
-            log.warning("detector refused", command=command, series=order.origin.series, reason=str(error))
-            order.tell(f"The detector did not take {command}: {error}.")
+            self._tell(f"The detector did not take {command}: {error}.")
+            return False
+        log.info("detector told", command=command, series=self._order.origin.series)
+        return True
 
-    def _wait(self, unit: "_ControlUnit", order: Order, wait_s: float) -> None:
-        """Until the end of the series has come through the stream, so that disarm finds nothing on its way."""
-        deadline_s = self._clock.monotonic_s() + wait_s
-        while not order.is_over.wait(_POLL_S) and self._clock.monotonic_s() < deadline_s:
-            if unit.state() in _IDLE:
-                return
-
-    def _wait_until_idle(self, unit: "_ControlUnit", wait_s: float) -> str:
-        deadline_s = self._clock.monotonic_s() + wait_s
-        while (state := unit.state()) not in _IDLE and self._clock.monotonic_s() < deadline_s:
-            time.sleep(_POLL_S)
+    def _wait(self, is_enough: Callable[[str], bool]) -> str:
+        """Until its state is right, or nothing is left to wait for; the last state."""
+        deadline_s = self._clock.monotonic_s() + self._wait_s
+        while not is_enough(state := self._state()) and self._order.course != "replaced":
+            if self._clock.monotonic_s() > deadline_s:
+                break
+            time.sleep(POLL_S)
         return state
+
+    def _state(self) -> str:
+        """One question without an answer is no reason to leave a detector running."""
+        try:
+            return self._unit.state()
+        except ControlError as error:
+            log.warning("detector did not tell its state", series=self._order.origin.series, reason=str(error))
+            return "unknown"
 
 
 class _ControlUnit:
@@ -104,8 +121,7 @@ class _ControlUnit:
 
     def __init__(self, client: httpx2.Client, url: str) -> None:
         self._client, self._url = client, url
-        version = self._value("detector/api/version", _VERSION)
-        self._base = f"detector/api/{version}"
+        self._base = f"detector/api/{self._version()}"
 
     def state(self) -> str:
         """idle, ready, acquire, ..."""
@@ -113,33 +129,31 @@ class _ControlUnit:
 
     def command(self, name: Command) -> None:
         """Give a command; raises ControlError unless it is answered with success."""
-        self._request("PUT", f"{self._base}/command/{name}")
+        exchange(self._client, "PUT", f"{self._url}/{self._base}/command/{name}")
+
+    def _version(self) -> str:
+        """As it says; not every control unit says it."""
+        try:
+            return self._value("detector/api/version", _VERSION)
+        except ControlError as error:
+            log.warning("version of the detector's interface not known", assumed=_USUAL_VERSION, reason=str(error))
+            return _USUAL_VERSION
 
     def _value(self, path: str, pattern: re.Pattern[str]) -> str:
+        url = f"{self._url}/{path}"
         try:
-            answer = json.loads(self._request("GET", path))
-        except ValueError:
+            answer = json.loads(exchange(self._client, "GET", url))
+        except (ValueError, RecursionError):
             answer = None
         value = answer.get("value") if isinstance(answer, dict) else None
         if not isinstance(value, str) or not pattern.fullmatch(value):
-            raise ControlError(f"{self._url}/{path} gave no value that makes sense")
+            raise ControlError(f"{url} gave no value that makes sense")
         return value
 
-    def _request(self, method: str, path: str) -> bytes:
-        try:
-            with self._client.stream(method, f"{self._url}/{path}") as answer:
-                body = b""
-                for part in answer.iter_bytes():
-                    body += part
-                    if len(body) > _LARGEST_ANSWER_BYTES:
-                        raise ControlError(f"{path} answered with more than {_LARGEST_ANSWER_BYTES} bytes")
-                status = answer.status_code
-        except httpx2.HTTPError as error:
-            raise ControlError(f"{self._url}/{path}: {error or type(error).__name__}") from error
-        if status != httpx2.codes.OK:
-            raise ControlError(f"{path} answered {status}")
-        return body
+
+def _is_idle(state: str) -> bool:
+    return state in _IDLE
 
 
 def _doing(state: str) -> str:
-    return "acquiring" if state == "acquire" else state
+    return "acquiring" if state == "acquire" else f"in state {state}"

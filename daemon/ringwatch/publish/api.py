@@ -29,6 +29,7 @@ LONGEST_WAIT_S = 3600.0
 STATUS_AGE_LIMIT_S = 10.0
 """The status comes every 2 s; a daemon silent for longer is stuck."""
 
+_CLOSED = frozenset({"end", "abandoned"})
 _STATIC = str(files("ringwatch.publish").joinpath("static"))
 
 
@@ -77,23 +78,34 @@ class Api:
         return _json(self._facts())
 
     async def _wait(self, request: Request) -> Response:
-        """The latest facts as soon as the decision is to stop, or the series is over, or the time is up."""
+        """The latest facts as soon as the decision is to stop, or the series is over, or the time is up.
+
+        It is about the first series that is not ``after``: by default the running one, or else the next.
+        """
         asked, timeout_s = request.query_params.get("for", "decision"), _seconds(request.query_params.get("timeout_s"))
         if asked != "decision" or timeout_s is None:
             return _json({"error": f"ask for=decision and timeout_s=0 to {LONGEST_WAIT_S:g}"}, 400)
+        after = request.query_params.get("after", self._closed_series())
         deadline_s = asyncio.get_running_loop().time() + timeout_s
-        while not (outcome := self._outcome()) and not self._ending():
-            if asyncio.get_running_loop().time() > deadline_s:
+        while not (outcome := self._outcome(after)) and asyncio.get_running_loop().time() < deadline_s:
+            if self._ending() or await request.is_disconnected():
                 break
             await asyncio.sleep(EVENTS_PERIOD_S)
         return _json({"outcome": outcome or "timeout", **self._facts()})
 
-    def _outcome(self) -> str:
+    def _closed_series(self) -> str | None:
+        """The newest series, if it is over."""
+        event = self._board.event
+        return event.origin.unique_id if event is not None and event.event in _CLOSED else None
+
+    def _outcome(self, after: str | None) -> str:
         """What a script waits for; empty while that has not come."""
-        decision, event = self._board.decision, self._board.event
-        if decision is not None and decision.action == "stop":
+        event, decision = self._board.event, self._board.decision
+        if event is None or event.origin.unique_id == after:
+            return ""
+        if decision is not None and decision.action == "stop" and decision.origin.unique_id == event.origin.unique_id:
             return "stop"
-        return "over" if event is not None and event.event in {"end", "abandoned"} else ""
+        return "over" if event.event in _CLOSED else ""
 
     async def _history(self, request: Request) -> Response:
         """Curves of one measure: the frames, and the sums after so many of them."""

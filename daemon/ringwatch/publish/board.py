@@ -154,7 +154,7 @@ class Board:
                 self._history.add_snapshot(result)
             case Decision():
                 self.decision = result
-            case StopReport():
+            case StopReport() if self.event is not None and result.origin.unique_id == self.event.origin.unique_id:
                 self.stop = result
             case Status():
                 self.status, self._status_s = result, now_s

@@ -42,12 +42,15 @@ def verdict(
 ) -> tuple[Word, str]:
     """Word and sentence: the decision's, unless the daemon is in trouble or a series is over that it wanted to go on.
 
-    What came of a stop order is added; one that failed is the first thing to know. ``numbers`` are those of `sentence`.
+    What came of a stop order is added; one that failed is the first thing to know, for as long as the series goes on.
+    ``numbers`` are those of `sentence`.
     """
     said, why = _verdict(event, status, snapshot, decision, numbers)
-    if stop is None:
+    if stop is None or event is None:
         return said, why
-    return ("CHECK SETUP", f"{stop.sentence} {why}") if stop.state == "failed" else (said, f"{why} {stop.sentence}")
+    if stop.state != "failed":
+        return said, f"{why} {stop.sentence}"
+    return (said, why) if _over(event) else ("CHECK SETUP", f"{stop.sentence} {why}")
 
 
 def _verdict(

@@ -15,7 +15,9 @@ from ringwatch.clock import Clock, SystemClock
 from ringwatch.config import Config
 from ringwatch.control.actuators import actuator
 from ringwatch.control.stopper import Stopper
+from ringwatch.errors import ControlError
 from ringwatch.messages import Result
+from ringwatch.publish.epics import EpicsPublisher
 from ringwatch.publish.hdf5 import Hdf5Publisher
 from ringwatch.publish.orders import Orders
 from ringwatch.publish.outlet import Outlet, Publisher
@@ -59,6 +61,8 @@ class Daemon:
         There is no usable OpenCL device.
     GeometryError
         pyFAI does not know the calibrant.
+    ConfigError
+        Something that the configuration asks for is not installed.
     """
 
     def __init__(
@@ -84,6 +88,8 @@ class Daemon:
         publishers: list[Publisher] = [self.zeromq, self.web]
         if self.hdf5 is not None:
             publishers.append(self.hdf5)
+        if config.publish.epics is not None:
+            publishers.append(EpicsPublisher(config.publish.epics.prefix, config.publish.epics.interface))
         self._outlets = [Outlet(publisher) for publisher in publishers]
         self._reduction = self._make_reduction()
         self._thread = ReductionThread(self._reduction, lambda: self._queue.finished, self.request_stop)
@@ -109,8 +115,6 @@ class Daemon:
         """Open everything: publishers first, the detector last."""
         for outlet in self._outlets:
             outlet.start()
-        if self._stopper is not None:
-            self._stopper.start()
         self._thread.start()
         self._receiver.start()
         log.info("listening", stream=self._config.stream.endpoint, device=self._device.name.strip())
@@ -140,13 +144,13 @@ class Daemon:
 
     def stop(self) -> None:
         """Close the running series, publish its final results, close everything; takes less than 2 s."""
+        if self._stopper is not None:
+            self._stopper.close()
         self._receiver.stop()
         self._receiver.join(_RECEIVER_STOP_S)
         for frame in self._queue.drop_frames():
             self._table.skipped(frame)
         self._thread.join(_DRAIN_S)
-        if self._stopper is not None:
-            self._stopper.close()
         for outlet in self._outlets:
             outlet.stop()
         if self.error:
@@ -190,12 +194,17 @@ class Daemon:
     def _make_stopper(self) -> Stopper | None:
         stop = self._config.stop
         told = actuator(stop, self._clock) if stop else None
-        return Stopper(told, self._publish_all, self._clock, is_dry=stop.dry_run) if stop and told else None
+        if stop is None or told is None:
+            return None
+        return Stopper(told, lambda: self._table.ongoing, self._publish_all, self._clock, is_dry=stop.dry_run)
 
     def _orders(self) -> Orders:
         """What a person may ask for over HTTP."""
-        token = self._config.web.token
-        asks = {} if self._stopper is None else {"stop": self._stopper.stop_now, "hold": self._stopper.hold}
+        token, stopper = self._config.web.token, self._stopper
+        asks = {
+            "stop": stopper.stop_now if stopper else _nothing_stops,
+            "hold": stopper.hold if stopper else _nothing_stops,
+        }
         return Orders(asks, token.get_secret_value() if token else None)
 
     def _publish(self, result: Result) -> None:
@@ -212,3 +221,7 @@ class Daemon:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         # Only this: logging here could wait for a lock that the interrupted code holds.
         self._wake.set()
+
+
+def _nothing_stops() -> str:
+    raise ControlError("nothing is stopped from here: set stop.via")

@@ -151,8 +151,12 @@ class Story:
             self._reason = decision.reason_code
             click.echo(f"> {decision.sentence}")
 
-    def _saved(self, last: Snapshot) -> str:
-        return f"{self._n_frames - last.n_frames} of {self._n_frames} frames were not needed."
+    def _stop_lines(self, last: Snapshot) -> list[str]:
+        stop = self._stop
+        if stop is None:
+            return []
+        saved = f"{self._n_frames - last.n_frames} of {self._n_frames} frames were not needed."
+        return [f"> {stop.sentence} {saved if stop.state == 'done' else ''}".rstrip()]
 
     def closing_lines(self, path: Path | None) -> list[str]:
         """What was measured, and where the file is."""
@@ -168,6 +172,6 @@ class Story:
             spottiness_line("averaged image", last.accumulated.averaged),
             spottiness_line("union (never decides)", last.union),
             *([] if self._decision is None else [f"> {self._decision.sentence}"]),
-            *([] if self._stop is None else [f"> {self._stop.sentence} {self._saved(last)}"]),
+            *self._stop_lines(last),
             f"result: {path}",
         ]

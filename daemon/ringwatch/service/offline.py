@@ -90,6 +90,8 @@ def reduce_files(
     """
     device = devices.choose(config.device.platform, config.device.type)
     settings = replace(reduction_settings(config, device), decision_gap_s=0.0)
+    if settings.stop is not None:  # there is nobody to stop
+        settings = replace(settings, stop=settings.stop.model_copy(update={"via": "none"}))
     clock = FrameClock()
     messages, results = _Messages(files, progress), _Results(clock)
     reduction = Reduction(

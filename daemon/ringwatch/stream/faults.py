@@ -2,5 +2,5 @@
 
 from typing import Literal, get_args
 
-Fault = Literal["cancel-refused", "cancel-ignored", "disarm-ignored", "slow", "end-lost"]
+Fault = Literal["cancel-refused", "cancel-ignored", "disarm-ignored", "abort-ignored", "slow", "end-lost"]
 FAULTS: tuple[Fault, ...] = get_args(Fault)
