@@ -25,7 +25,8 @@ _IDLE = frozenset({"idle", "na"})
 _VERSION = re.compile(r"\d{1,3}(\.\d{1,3}){1,2}")
 _USUAL_VERSION = "1.8.0"
 _STATE = re.compile(r"[a-z]{1,20}")
-_LEAST_WAIT_S = 3.0
+_WAIT_S = 3.0
+"""Longest wait for a state, beyond two frame times."""
 
 Command = Literal["cancel", "disarm", "abort"]
 
@@ -51,7 +52,7 @@ class Simplon:
 
     def stop(self, order: Order, tell: Tell) -> str:
         """Cancel, wait for the end, disarm, wait until idle; abort if it goes on nevertheless. See `Actuator`."""
-        with open_client(self._timeout_s + 2 * order.frame_time_s) as client:
+        with open_client(self._url, self._timeout_s + 2 * order.frame_time_s) as client:
             unit = _ControlUnit(client, self._url)
             if _is_idle(unit.state()):
                 return self._found_idle(order)
@@ -59,7 +60,7 @@ class Simplon:
 
     def _found_idle(self, order: Order) -> str:
         """It may just have ended, or it is another detector."""
-        if not has_ended(order, _LEAST_WAIT_S, self._clock):
+        if not has_ended(order, _WAIT_S, self._clock):
             raise ControlError(f"{self._url} says it is idle, but frames keep coming: is stop.url the right one?")
         return "detector idle"
 
@@ -69,7 +70,7 @@ class _Stop:
 
     def __init__(self, unit: "_ControlUnit", order: Order, tell: Tell, clock: Clock) -> None:
         self._unit, self._order, self._tell, self._clock = unit, order, tell, clock
-        self._wait_s = max(_LEAST_WAIT_S, 2 * order.frame_time_s + 2)
+        self._wait_s = _WAIT_S + 2 * order.frame_time_s
 
     def carry_out(self) -> str:
         if self._give("cancel"):

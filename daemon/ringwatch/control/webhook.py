@@ -25,6 +25,6 @@ class Webhook:
 
     def deliver(self, order: Order) -> str:
         """POST once; see `Messenger`."""
-        with open_client(self._timeout_s) as client:
+        with open_client(self._url, self._timeout_s) as client:
             exchange(client, "POST", self._url, order.as_json().encode(), {"Content-Type": "application/json"})
         return f"{self.whom} was told."

@@ -3,6 +3,7 @@
 It answers what ringwatch asks of a real one, on loopback, and on request it has the faults that real ones have shown.
 """
 
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from ringwatch.stream.faults import Fault
 
 _API = "/detector/api/1.8.0"
 _SLOW_S = 2.0
-_START_S = 5.0
+_END_S = 5.0
 
 
 class ControlUnit:
@@ -59,21 +60,20 @@ class ControlUnit:
         StreamError
             The port is taken.
         """
-        config = uvicorn.Config(self._app(), port=self._port, lifespan="off", ws="none", log_config=None)
-        server = uvicorn.Server(config)
-        thread = Thread(target=server.run, name="control-unit", daemon=True)
-        thread.start()
-        deadline_s = time.monotonic() + _START_S
-        while not server.started and thread.is_alive() and time.monotonic() < deadline_s:
-            time.sleep(0.01)
-        if not server.started:
-            raise StreamError(f"no detector commands can be served on 127.0.0.1:{self._port}")
-        self.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
         try:
-            yield
-        finally:
-            server.should_exit = True
-            thread.join(_START_S)
+            listener = socket.create_server(("127.0.0.1", self._port))
+        except OSError as error:
+            raise StreamError(f"no commands can be taken on 127.0.0.1:{self._port}: {error.strerror}") from error
+        server = uvicorn.Server(uvicorn.Config(self._app(), lifespan="off", ws="none", log_config=None))
+        thread = Thread(target=server.run, args=([listener],), name="control-unit", daemon=True)
+        self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        with listener:
+            thread.start()
+            try:
+                yield
+            finally:
+                server.should_exit = True
+                thread.join(_END_S)
 
     @contextmanager
     def acquiring(self) -> Iterator[None]:
