@@ -5,7 +5,9 @@ or over; PREFIXsentence says the same to a person (a waveform of characters: cag
 """
 
 import asyncio
+import logging
 import math
+import socket
 from collections.abc import Mapping
 from threading import Event, Thread
 from typing import Any
@@ -45,6 +47,8 @@ class EpicsPublisher:
     def __init__(self, prefix: str, interface: str) -> None:
         self._caproto = extra("caproto", "epics", "[publish.epics]")
         self._server = extra("caproto.asyncio.server", "epics", "[publish.epics]")
+        # Each write that is refused, and each beacon that nobody hears, is an error with a traceback there.
+        logging.getLogger("caproto").setLevel(logging.CRITICAL)
         self._prefix, self._interface = prefix, interface
         self._channels: Mapping[str, Any] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -60,6 +64,7 @@ class EpicsPublisher:
         PublishError
             It cannot be served there.
         """
+        _try_address(self._interface)
         self._channels, self._error, is_up = self._fresh_channels(), None, Event()
         self._thread = Thread(target=self._serve, args=(is_up,), name="epics-server", daemon=True)
         self._thread.start()
@@ -135,6 +140,15 @@ class EpicsPublisher:
         for name, value in values.items():
             text = value.encode()[:LONGEST_SENTENCE_BYTES].decode(errors="ignore") if isinstance(value, str) else value
             await self._channels[name].write(text)
+
+
+def _try_address(interface: str) -> None:
+    """The library would try a hundred ports of it, and leave their sockets behind."""
+    try:
+        with socket.create_server((interface, 0)):
+            pass
+    except OSError as error:
+        raise PublishError(f"cannot serve process variables on {interface}: {error.strerror}") from error
 
 
 def _read_only(caproto: Any, kind: type[Any]) -> type[Any]:
