@@ -2,9 +2,11 @@
 
 import gc
 import logging
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pyopencl as cl
 import pytest
@@ -67,6 +69,26 @@ class FakeClock:
 @pytest.fixture
 def clock() -> FakeClock:
     return FakeClock()
+
+
+@pytest.fixture
+def epics(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """caproto's client, and Channel Access on loopback only, on ports of its own."""
+    client = pytest.importorskip("caproto.sync.client", reason="caproto is absent: pip install 'ringwatch[epics]'")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    for name in ("EPICS_CA_SERVER_PORT", "EPICS_CAS_SERVER_PORT"):
+        monkeypatch.setenv(name, port)
+    for name in ("EPICS_CA_ADDR_LIST", "EPICS_CAS_INTF_ADDR_LIST", "EPICS_CAS_BEACON_ADDR_LIST"):
+        monkeypatch.setenv(name, "127.0.0.1")
+    for name in ("EPICS_CA_AUTO_ADDR_LIST", "EPICS_CAS_AUTO_BEACON_ADDR_LIST"):
+        monkeypatch.setenv(name, "NO")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as beacons:  # somebody must hear them
+        beacons.bind(("127.0.0.1", 0))
+        for name in ("EPICS_CAS_BEACON_PORT", "EPICS_CA_REPEATER_PORT"):
+            monkeypatch.setenv(name, str(beacons.getsockname()[1]))
+        yield client
 
 
 @pytest.fixture(autouse=True)

@@ -16,12 +16,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ringwatch import __version__
 from ringwatch.config import Config, FilesConfig, load
 from ringwatch.errors import ConfigError, RingwatchError
+from ringwatch.stream.faults import FAULTS, Fault
 
 EXIT_FAILED, EXIT_CONFIG = 1, 78
 DEFAULT_RESULTS = "tcp://127.0.0.1:5560"
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 NEW_FILE = click.Path(dir_okay=False, path_type=Path)
+PORT = click.IntRange(0, 65535)
 Protocol = Literal["v1", "v2"]
 
 
@@ -127,12 +129,14 @@ def sender_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @contextmanager
-def sending(bind: str, protocol: Protocol, n_frames: int) -> Iterator[tuple[Any, Callable[[int, float], None]]]:
-    """A sender and a progress bar; Ctrl-C ends the series early, its end is still sent."""
+def sending(
+    bind: str, protocol: Protocol, n_frames: int, *, stop: threading.Event | None = None, loses_end: bool = False
+) -> Iterator[tuple[Any, Callable[[int, float], None]]]:
+    """A sender and a progress bar; ``stop`` and Ctrl-C end the series early, its end is still sent."""
     from ringwatch.stream.sender import Sender  # noqa: PLC0415 - likewise
 
-    stop = threading.Event()
-    with exit_codes(), progress_bar() as bar, Sender(bind, protocol, stop=stop) as sender:
+    stop = stop or threading.Event()
+    with exit_codes(), progress_bar() as bar, Sender(bind, protocol, stop=stop, loses_end=loses_end) as sender:
         task = bar.add_task("waiting for a receiver", total=n_frames)
 
         def told(frames: int, late_s: float) -> None:
@@ -162,6 +166,8 @@ def progress_bar() -> Progress:
 @click.option("--seed", type=int, help="Names the draw.")
 @click.option("--distinct", type=click.IntRange(min=1), help="Draw so many frames before the start and repeat them.")
 @click.option("--write-poni", type=NEW_FILE, help="Write the simulated geometry here first.")
+@click.option("--commands", "commands_port", type=PORT, help="Take the detector's stop commands on this local port.")
+@click.option("--fault", "faults", multiple=True, type=click.Choice(FAULTS), help="What goes wrong with them.")
 def simulate(
     bind: str,
     rate_hz: float,
@@ -175,6 +181,8 @@ def simulate(
     seed: int | None,
     distinct: int | None,
     write_poni: Path | None,
+    commands_port: int | None,
+    faults: tuple[Fault, ...],
 ) -> None:
     """Serve a simulated spotty powder as a DECTRIS stream."""
     from ringwatch.service import simulation  # noqa: PLC0415 - likewise
@@ -182,8 +190,12 @@ def simulate(
     powder = simulation.powder(preset, crystallites, grain_lifetime, static)
     if write_poni:
         write_poni.write_text(powder.poni())
-    length = n_frames or simulation.DEFAULT_FRAMES
-    with sending(bind, protocol, length) as (sender, told):
+    length, stop = n_frames or simulation.DEFAULT_FRAMES, threading.Event()
+    is_lost = "end-lost" in faults
+    with (
+        sending(bind, protocol, length, stop=stop, loses_end=is_lost) as (sender, told),
+        simulation.commanded(commands_port, stop, faults),
+    ):
         report = simulation.send(sender, powder, length, rate_hz, seed, series, distinct, told)
     click.echo(simulation.describe(report))
 
@@ -286,12 +298,13 @@ def bench(as_json: bool) -> None:
 @click.option("--seed", type=int, help="Names the simulated draw.")
 @click.option("--page", default="127.0.0.1:8080", show_default=True, help="Where the live page is; port 0 = any.")
 @click.option("--output", type=click.Path(file_okay=False, path_type=Path), default=Path("results"), show_default=True)
-def demo(n_frames: int, seed: int | None, page: str, output: Path) -> None:
-    """The whole line on this machine: a simulated detector, the daemon, the live page, a result file."""
+@click.option("--static", type=click.FloatRange(0, 1), help="Share of crystallites that never move.")
+def demo(n_frames: int, seed: int | None, page: str, output: Path, static: float | None) -> None:
+    """The whole line on this machine: a simulated detector, the daemon that stops it, the live page, a result file."""
     from ringwatch.service.demo import demo as show  # noqa: PLC0415 - likewise
 
     with exit_codes():
-        sys.exit(show(n_frames, seed, page, output))
+        sys.exit(show(n_frames, seed, page, output, static))
 
 
 if __name__ == "__main__":

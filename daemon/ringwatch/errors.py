@@ -41,3 +41,11 @@ class UnsupportedEncoding(StreamError, ValueError):
 
 class PublishError(RingwatchError):
     """A publisher could not deliver. It retries; the reduction never waits for it."""
+
+
+class ControlError(RingwatchError):
+    """Whoever owns the detector could not be told, or did not obey. It is published; the reduction goes on."""
+
+
+class NoAnswer(ControlError):
+    """Told, but silent: it may obey nevertheless."""

@@ -1,14 +1,15 @@
 """The vocabulary between the rooms: what a detector says, and what ringwatch answers. Plain data, no I/O.
 
 A detector stream becomes SeriesStart, Frame..., SeriesEnd (v1 and v2 alike). The reduction turns them into results:
-SeriesEvent, FrameRows, Snapshot, Profile, Decision, Status, SeriesResult. Shapes are (rows, columns).
+SeriesEvent, FrameRows, Snapshot, Profile, Decision, Status, SeriesResult. What stops the detector adds StopReport.
+Shapes are (rows, columns).
 """
 
 import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -194,6 +195,13 @@ class SeriesEnd:
 
 
 StreamMessage = SeriesStart | Frame | SeriesEnd
+
+
+class Ongoing(NamedTuple):
+    """The series that the detector is sending at this moment, whatever waits to be reduced; frames that have come."""
+
+    unique_id: str
+    received: int
 
 
 # ------------------------------------------------------------------------------------------------------- results
@@ -454,6 +462,25 @@ class Decision:
     score: Score | None
 
 
+StopState = Literal["asked", "step", "done", "failed", "dry_run"]
+
+
+@dataclass(frozen=True, slots=True)
+class StopReport:
+    """Topic ``stop``: how the acquisition is being ended, step by step; ``via`` as in the configuration.
+
+    ``state``: it was asked for, a step on the way, it has ended, it has not, or a dry run in which nobody is told.
+    ``n_frames`` are those behind the decision.
+    """
+
+    origin: Origin
+    time_ns: int
+    n_frames: int
+    via: str
+    state: StopState
+    sentence: str
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """Topic ``snapshot``: all results at one moment, with the counts of frames behind them.
@@ -563,4 +590,4 @@ class SeriesResult:
     parts: tuple[str, ...] = ()
 
 
-Result = SeriesEvent | FrameRows | Snapshot | Profile | Decision | Status | SeriesResult
+Result = SeriesEvent | FrameRows | Snapshot | Profile | Decision | StopReport | Status | SeriesResult

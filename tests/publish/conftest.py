@@ -23,6 +23,7 @@ from ringwatch.messages import (
     Spottiness,
     Statistics,
     Status,
+    StopReport,
 )
 
 TIME_NS = 1_700_000_000_000_000_000
@@ -114,6 +115,9 @@ class Results:
             "score": Score(700, 0.019, 0.008) if reason_code == "over" else None,
         }
         return Decision(self.origin, TIME_NS, n_frames, reason_code=reason_code, **(fields | changes))
+
+    def stop(self, state: str = "done", sentence: str = "Stopped at frame 412: detector idle.") -> StopReport:
+        return StopReport(self.origin, TIME_NS, 412, "simplon", state, sentence)
 
     def profile(self, kind: str = "mean", source: str = "union", bins: int = 4, n_frames: int = 1) -> Profile:
         names = ["radial", "intensity", "std", "sem", "signal", "variance", "normalization", "norm_sq", "count"]

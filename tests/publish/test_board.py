@@ -125,6 +125,21 @@ def test_without_a_decision_its_facts_are_there_and_empty(board, results):
     assert facts["statistics_n_frames"] == 0
 
 
+def test_a_stop_is_a_fact_of_its_own_series_only(board, results, other_results):
+    for result in (results.event(), results.stop("asked", "Asked.")):
+        board.update(result)
+    facts = board.latest()
+    assert (facts["stop_via"], facts["stop_state"], facts["stop_sentence"]) == ("simplon", "asked", "Asked.")
+    assert facts["sentence"].endswith(" Asked.")
+    (message,) = [one for one in board.changes(0)[0] if one["type"] == "stop"]
+    assert message["state"] == "asked"
+    board.update(other_results.event())
+    board.update(results.stop("failed", "Please stop the scan."))
+    facts = board.latest()
+    assert facts["stop_state"] is None
+    assert facts["word"] == "MEASURING"
+
+
 def test_a_new_series_wipes_the_decision_of_the_one_before(board, results, other_results):
     for result in (results.event(), results.measured(), results.decision(), other_results.event()):
         board.update(result)

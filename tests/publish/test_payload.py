@@ -24,7 +24,7 @@ def fields(result):
     return message
 
 
-@pytest.mark.parametrize("kind", ["event", "rows", "snapshot", "profile", "decision"])
+@pytest.mark.parametrize("kind", ["event", "rows", "snapshot", "profile", "decision", "stop"])
 def test_every_message_says_what_it_belongs_to(results, kind):
     message = fields(getattr(results, kind)())
     assert message["series"] == 17
@@ -134,6 +134,17 @@ def test_a_decision(results):
         "p_never": 0.04, "settles_at": {"value": 0.011, "low": 0.0, "high": 0.015, "bound": None}, "limit": "grains",
     }  # fmt: skip
     assert message["score"] is None
+
+
+def test_a_stop_report(results):
+    message = fields(results.stop("failed", "I asked the detector to stop."))
+    assert message["type"] == "stop"
+    assert {name: message[name] for name in message.keys() - set(ENVELOPE)} == {
+        "n_frames": 412,
+        "via": "simplon",
+        "state": "failed",
+        "sentence": "I asked the detector to stop.",
+    }
 
 
 def test_a_decision_that_could_not_be_made_has_no_numbers(results):

@@ -120,3 +120,24 @@ def test_trouble_of_the_daemon_speaks_before_any_decision(results):
     )
     assert fault(refused, None)
     assert not fault(results.event(), results.status())
+
+
+FAILED = "I asked the detector to stop at 03:14:07; it is still acquiring. Please stop the scan."
+
+
+def stopped(results, stop, event=None, reason_code="reached"):
+    event, snapshot = event or results.event(), results.snapshot(412)
+    return verdict(event, None, snapshot, results.decision(reason_code=reason_code), NUMBERS, stop)
+
+
+def test_what_came_of_a_stop_is_added_to_the_decision(results):
+    why = results.decision().sentence
+    assert stopped(results, results.stop()) == ("GOOD ENOUGH", f"{why} Stopped at frame 412: detector idle.")
+    end = results.event("end", "end")
+    assert stopped(results, results.stop(), end, "over") == ("DONE", f"{why} Stopped at frame 412: detector idle.")
+
+
+def test_a_stop_that_failed_is_the_first_thing_to_know_while_the_series_goes_on(results):
+    failed, why = results.stop("failed", FAILED), results.decision().sentence
+    assert stopped(results, failed) == ("CHECK SETUP", f"{FAILED} {why}")
+    assert stopped(results, failed, results.event("end", "end")) == ("GOOD ENOUGH", why)

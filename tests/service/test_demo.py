@@ -44,6 +44,7 @@ def test_without_a_frame_nothing_is_said_to_be_decided() -> None:
 def test_the_demo_decides_on_the_evenness_of_the_rings(tmp_path: Path) -> None:
     poni = tmp_path / "simulated.poni"
     poni.write_text(TUTORIAL.poni())
-    stop = configuration(f"ipc://{tmp_path}/detector", poni, "127.0.0.1:0", tmp_path).stop
+    stop = configuration(f"ipc://{tmp_path}/detector", poni, 8123, "127.0.0.1:0", tmp_path).stop
     assert stop is not None
     assert stop.criteria == (("spottiness_rings", TARGET),)
+    assert (stop.via, stop.url) == ("simplon", "http://127.0.0.1:8123")

@@ -152,6 +152,28 @@ def test_the_table_shows_the_newest_of_everything():
     assert "nothing from" not in shown
 
 
+STOP = {
+    "type": "stop",
+    "series": 17,
+    "unique_id": "s17",
+    "n_frames": 412,
+    "via": "command",
+    "state": "failed",
+    "sentence": "I asked stop_scan to stop at 03:14:07; it ended with 3: \x1b[2J.",
+}
+
+
+def test_a_stop_is_told_line_by_line_and_in_the_table():
+    said = "I asked stop_scan to stop at 03:14:07; it ended with 3: �[2J."
+    assert watch.plain_line(STOP) == f"series 17 frame 412: {said}"
+    dashboard = watch.Dashboard("tcp://x")
+    for message in (SERIES, DECISION, STOP):
+        dashboard.take(message)
+    assert said in drawn(dashboard)
+    dashboard.take(SERIES | {"unique_id": "s18"})
+    assert "I asked" not in drawn(dashboard)
+
+
 def test_the_table_shows_what_was_decided():
     dashboard = watch.Dashboard("tcp://x")
     for message in (SERIES, STATUS, DECISION):

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -150,6 +151,7 @@ def decided(
     value: float | None = 0.034,
     target: float = 0.02,
     forecast: Forecast | None = None,
+    told: Mapping[str, str] = MappingProxyType({}),
     **changes: Any,
 ) -> Decision:
     """A decision after 412 frames, and what is said about it."""
@@ -159,7 +161,7 @@ def decided(
     limits = (
         {"min_frames": 500, "min_time_s": 30.0} if reason == "too_early" else {"max_frames": 400, "max_time_s": 20.0}
     )
-    settings = config(metric=metric, target=target, **limits)
+    settings = config(metric=metric, target=target, **limits, **told)
     decision = Decision(
         ORIGIN, TIME_NS, 412, metric, value, value, value, target, "continue", False, reason, "", forecast, None
     )  # fmt: skip

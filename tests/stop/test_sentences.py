@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
-from evaluations import NO_FORECAST, changed, decided, estimate, evaluation, measured, rings
+from evaluations import NO_FORECAST, changed, config, decided, estimate, evaluation, measured, rings
 
 from ringwatch.messages import Estimate, Forecast, Metric, Reason, Score
 from ringwatch.stop.evaluation import Conditions
@@ -308,10 +308,20 @@ def test_less_scatter_than_photons_make_is_no_negative_excess() -> None:
 
 def test_how_good_the_rule_was() -> None:
     decision = decided("over")
-    assert final_sentence(decision, Score(232, 0.0194, 0.0142)) == (
+    assert final_sentence(decision, Score(232, 0.0194, 0.0142), config()) == (
         "The series went on to frame 412. The rule would have stopped it at frame 232: 1.9 % then, 1.4 % at the end "
         "(target 2 %)."
     )
+    told = config(via="simplon", url="http://10.1.2.3")
+    assert final_sentence(decision, Score(232, 0.0194, 0.0142), told) == (
+        "Good enough at frame 232: 1.9 % then, 1.4 % at the end, frame 412 (target 2 %)."
+    )
+
+
+@pytest.mark.parametrize("reason", ["reached", "max_frames", "max_time"])
+def test_where_somebody_is_told_nobody_says_that_nothing_was_stopped(reason: Reason) -> None:
+    assert UNSEEN in decided(reason).sentence
+    assert "stopped" not in decided(reason, told={"via": "simplon", "url": "http://10.1.2.3"}).sentence
 
 
 @pytest.mark.parametrize(

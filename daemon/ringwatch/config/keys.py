@@ -30,6 +30,8 @@ class Key:
         In words; TOML where it is a fixed value.
     sample
         A value in TOML: the default, or an example where the default is no fixed value.
+    is_secret
+        Its value is never shown.
     """
 
     path: str
@@ -38,6 +40,7 @@ class Key:
     required: bool
     default: str
     sample: str
+    is_secret: bool = False
 
     @property
     def name(self) -> str:
@@ -104,7 +107,11 @@ def _resolved(schema: Schema, whole: Schema) -> Schema:
 def _key(path: str, field: FieldInfo, schema: Schema) -> Key:
     sample = (schema.get("examples") or [None])[0] if schema.get("default") is None else schema["default"]
     return Key(path, _one_line(field.description), _in_words(schema), field.is_required(),
-               _default_in_words(field, schema), toml_value(sample))  # fmt: skip
+               _default_in_words(field, schema), toml_value(sample), _is_secret(schema))  # fmt: skip
+
+
+def _is_secret(schema: Schema) -> bool:
+    return any(branch.get("writeOnly", False) for branch in schema.get("anyOf", [schema]))
 
 
 def _default_in_words(field: FieldInfo, schema: Schema) -> str:

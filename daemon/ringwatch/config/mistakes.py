@@ -61,7 +61,7 @@ def _sentence(path: Location, details: ErrorDetails, given: Mapping[str, object]
         return f"{name} should be a section: a line [{name}], and its keys below"
     if details["type"] == "missing" and is_key:
         return f"{name} is missing: {key.meaning.partition('. ')[0].rstrip('.')}; for example {key.name} = {key.sample}"
-    shown = f"{name} = {_shown(_value_at(path, given))}"
+    shown = name if key.is_secret else f"{name} = {_shown(_value_at(path, given))}"
     if details["type"] == "value_error":
         return f"{shown}: {details['ctx']['error']}"
     return f"{shown}: should be {key.allowed}"

@@ -20,8 +20,10 @@ from ringwatch.config.values import (
     FileName,
     HostPort,
     ImageSource,
+    IPv4Interface,
     MemoryBytes,
     ReadableFile,
+    Token,
     WritableFolder,
     default_memory_bytes,
 )
@@ -272,11 +274,23 @@ class Hdf5Config(Section):
     """Time between two writes to the disk: what the machine may lose if its power fails during a series."""
 
 
+class EpicsConfig(Section):
+    """The decision as EPICS process variables. Without this section there are none. Needs 'ringwatch[epics]'."""
+
+    prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_\-:.;<>\[\]]{1,40}$", examples=["BL12:RINGWATCH:"])]
+    """What their names begin with; value, target, action and sentence follow. They are read-only."""
+
+    interface: IPv4Interface = "127.0.0.1"
+    """Address of the network card where they are served; 0.0.0.0 serves them to every network. The port is EPICS' own:
+    EPICS_CA_SERVER_PORT, else 5064."""
+
+
 class PublishConfig(Section):
     """Where results go."""
 
     zmq: ZmqConfig = Field(default_factory=ZmqConfig)
     hdf5: Hdf5Config | None = None
+    epics: EpicsConfig | None = None
 
 
 class WebConfig(Section):
@@ -284,6 +298,10 @@ class WebConfig(Section):
 
     bind: HostPort = "127.0.0.1:8080"
     """HOST:PORT; 0.0.0.0:8080 is reachable from other machines, port 0 is any free one."""
+
+    token: Token | None = Field(default=None, examples=["what-openssl-rand-hex-16-prints"])
+    """What scripts show to be allowed to stop or hold a series: POST with the header "Authorization: Bearer TOKEN".
+    Without a token nobody may."""
 
     @property
     def address(self) -> tuple[str, int]:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import Field, ValidationInfo, field_validator
 
 from ringwatch.config.section import Section
-from ringwatch.config.values import Calibrant
+from ringwatch.config.values import Calibrant, HttpUrl
 from ringwatch.messages import Metric
 
 GROWING_METRICS: frozenset[Metric] = frozenset({"spots", "counts"})
@@ -22,6 +22,7 @@ RINGS_FRACTION = 0.8
 
 Spacing = Annotated[float, Field(gt=0)]
 Target = Annotated[float, Field(gt=0)]
+Argument = Annotated[str, Field(min_length=1, max_length=4096)]
 
 
 class RingsConfig(Section):
@@ -46,8 +47,11 @@ class RingsConfig(Section):
         return spacings
 
 
+_NEEDED_KEY = {"http": "url", "simplon": "url", "command": "command", "epics": "pv"}
+
+
 class StopConfig(Section):
-    """When it is enough; ringwatch says so, it stops no detector. Without this section it only observes."""
+    """When it is enough, and what to do then. Without this section ringwatch only observes."""
 
     metric: Metric | Annotated[tuple[Metric, ...], Field(strict=False, min_length=1, max_length=8)] = Field(
         examples=["spottiness_rings"]
@@ -109,10 +113,42 @@ class StopConfig(Section):
     """Also stop where all frames show the same crystallites. Such a sample does not move: more frames make its rings
     less noisy, but no smoother."""
 
+    url: HttpUrl | None = Field(default=None, examples=["http://10.42.41.10"])
+    """For via = "http": where the decision is POSTed to. For via = "simplon": the detector's control unit."""
+
+    command: Annotated[tuple[Argument, ...], Field(strict=False, min_length=1, max_length=64)] | None = Field(
+        default=None, examples=[["/usr/local/bin/stop_scan", "--detector", "eiger"]]
+    )
+    """For via = "command": program and arguments, started without a shell, with the decision as JSON on its input."""
+
+    pv: Annotated[str, Field(pattern=r"^[A-Za-z0-9_\-:.\[\]<>;$(){}]{1,100}$")] | None = Field(
+        default=None, examples=["BL12:EIG:cam1:Acquire"]
+    )
+    """For via = "epics": the process variable that is set to 0, as areaDetector's Acquire."""
+
+    timeout_s: Annotated[float, Field(gt=0, le=600)] = 5.0
+    """Longest wait for an answer of the one who is told, and then for the series to end; two frame times are added."""
+
+    dry_run: bool = False
+    """Say when who would be told, and tell nobody."""
+
+    via: Literal["none", "http", "command", "simplon", "epics"] = "none"
+    """Who is told to stop. "none": nobody, ringwatch only says so. Whoever armed the detector should be told first:
+    "http" POSTs to a web address, "command" starts a program, "epics" writes to a process variable. "simplon" gives the
+    commands to the DECTRIS detector itself: cancel, disarm, and abort if it goes on nevertheless."""
+
     @property
     def criteria(self) -> tuple[tuple[Metric, float], ...]:
         """Each metric with its target."""
         return tuple(zip(_listed(self.metric), _listed(self.target), strict=True))
+
+    @field_validator("via")
+    @classmethod
+    def _knows_whom(cls, via: str, info: ValidationInfo) -> str:
+        key = _NEEDED_KEY.get(via)
+        if key is not None and key in info.data and info.data[key] is None:
+            raise ValueError(f'"{via}" needs {key}')
+        return via
 
     @field_validator("metric")
     @classmethod

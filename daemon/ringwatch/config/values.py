@@ -2,10 +2,12 @@
 
 import os
 import re
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, ValidationInfo
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo
 
 MAX_PORT = 65535
 MIN_MEMORY_BYTES = 1 << 24
@@ -15,6 +17,9 @@ _IPC = r"ipc://\S{1,107}"  # the system's limit of a local socket's name
 _TCP = r"tcp://(?P<host>[\w.-]+|\*):(?P<port>\d{1,5})"
 _ENDPOINT = re.compile(rf"{_TCP}|{_IPC}", re.ASCII)
 _HOST_PORT = re.compile(r"(?P<host>[\w.-]+):(?P<port>\d{1,5})", re.ASCII)
+
+_URL = re.compile(r"https?://[^\s@#]{1,2000}", re.ASCII)
+_TOKEN = re.compile(r"[!-~]{16,200}")
 
 _CALIBRANT_NAME = re.compile(r"\w{1,64}", re.ASCII)
 _FILE_NAME = re.compile(r"([^{}/\0]|\{sample\})*\{series(:0[1-9]d)?\}([^{}/\0]|\{sample\}|\{series(:0[1-9]d)?\})*")
@@ -50,6 +55,33 @@ def _host_and_port(address: str) -> str:
 def _check_own_port(port: str) -> None:
     if int(port) > MAX_PORT:
         raise ValueError(f"the port should be from 0 (any free one) to {MAX_PORT}")
+
+
+def _http_url(text: str) -> str:
+    problem = "should be http://HOST, http://HOST:PORT/PATH or the same with https, without a password"
+    if not _URL.fullmatch(text):
+        raise ValueError(problem)
+    try:
+        parts = urlsplit(text)
+        is_complete = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        raise ValueError(problem) from None
+    if not is_complete:
+        raise ValueError(problem)
+    return text
+
+
+def _token(secret: SecretStr) -> SecretStr:
+    if not _TOKEN.fullmatch(secret.get_secret_value()):
+        raise ValueError("should be 16 to 200 letters, digits or signs without spaces: openssl rand -hex 16 prints one")
+    return secret
+
+
+def _ipv4_interface(text: str) -> str:
+    try:
+        return str(IPv4Address(text))
+    except ValueError:
+        raise ValueError("should be an address of this machine, as 127.0.0.1, or 0.0.0.0 for all networks") from None
 
 
 def _absolute(path: Path, info: ValidationInfo) -> Path:
@@ -120,6 +152,15 @@ Bindable = Annotated[str, AfterValidator(_bindable), Field(examples=["tcp://127.
 
 HostPort = Annotated[str, AfterValidator(_host_and_port), Field(examples=["127.0.0.1:8080"])]
 """Address of our own for HTTP; port 0 is any free one."""
+
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+"""Address of somebody else for HTTP."""
+
+IPv4Interface = Annotated[str, AfterValidator(_ipv4_interface)]
+"""Address of our own."""
+
+Token = Annotated[SecretStr, AfterValidator(_token)]
+"""A secret that never shows where the configuration is printed."""
 
 ReadableFile = Annotated[Path, AfterValidator(_readable_file), Field(strict=False)]
 """Existing file, made absolute."""

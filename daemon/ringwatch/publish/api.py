@@ -1,6 +1,7 @@
 """The routes of the page: what the board and the publishers know in, HTTP answers out.
 
-/ the page; /api/latest flat facts; /api/events server-sent events; /api/history curves; /metrics; /healthz.
+/ the page; /api/latest flat facts; /api/wait the same, once it is enough; /api/events server-sent events; /api/history
+curves; /metrics; /healthz. What may be asked for is in `orders`.
 """
 
 import asyncio
@@ -17,15 +18,18 @@ from starlette.staticfiles import StaticFiles
 from ringwatch.publish.board import Board
 from ringwatch.publish.flat import METRICS
 from ringwatch.publish.metrics import Metrics
+from ringwatch.publish.orders import Orders
 from ringwatch.publish.outlet import OutletFacts
 from ringwatch.wire import to_json
 
 EVENTS_PERIOD_S = 0.1
 """At most ten updates a second for each page."""
 KEEP_ALIVE_S = 15.0
+LONGEST_WAIT_S = 3600.0
 STATUS_AGE_LIMIT_S = 10.0
 """The status comes every 2 s; a daemon silent for longer is stuck."""
 
+_CLOSED = frozenset({"end", "abandoned"})
 _STATIC = str(files("ringwatch.publish").joinpath("static"))
 
 
@@ -40,12 +44,17 @@ class Api:
         How the publishers are doing.
     ending
         True when the server wants to end: streams end then.
+    orders
+        What may be asked for.
     """
 
-    def __init__(self, board: Board, outlets: Callable[[], Sequence[OutletFacts]], ending: Callable[[], bool]) -> None:
+    def __init__(
+        self, board: Board, outlets: Callable[[], Sequence[OutletFacts]], ending: Callable[[], bool], orders: Orders
+    ) -> None:
         self._board = board
         self._outlets = outlets
         self._ending = ending
+        self._orders = orders
         self._metrics = Metrics(board, outlets)
 
     def routes(self) -> list[Route | Mount]:
@@ -53,6 +62,8 @@ class Api:
         return [
             Route("/", self._page),
             Route("/api/latest", self._latest),
+            Route("/api/wait", self._wait),
+            *self._orders.routes(),
             Route("/api/history", self._history),
             Route("/api/events", self._events),
             Route("/metrics", self._metrics_text),
@@ -65,6 +76,36 @@ class Api:
 
     async def _latest(self, _: Request) -> Response:
         return _json(self._facts())
+
+    async def _wait(self, request: Request) -> Response:
+        """The latest facts as soon as the decision is to stop, or the series is over, or the time is up.
+
+        It is about the first series that is not ``after``: by default the running one, or else the next.
+        """
+        asked, timeout_s = request.query_params.get("for", "decision"), _seconds(request.query_params.get("timeout_s"))
+        if asked != "decision" or timeout_s is None:
+            return _json({"error": f"ask for=decision and timeout_s=0 to {LONGEST_WAIT_S:g}"}, 400)
+        after = request.query_params.get("after", self._closed_series())
+        deadline_s = asyncio.get_running_loop().time() + timeout_s
+        while not (outcome := self._outcome(after)) and asyncio.get_running_loop().time() < deadline_s:
+            if self._ending() or await request.is_disconnected():
+                break
+            await asyncio.sleep(EVENTS_PERIOD_S)
+        return _json({"outcome": outcome or "timeout", **self._facts()})
+
+    def _closed_series(self) -> str | None:
+        """The newest series, if it is over."""
+        event = self._board.event
+        return event.origin.unique_id if event is not None and event.event in _CLOSED else None
+
+    def _outcome(self, after: str | None) -> str:
+        """What a script waits for; empty while that has not come."""
+        event, decision = self._board.event, self._board.decision
+        if event is None or event.origin.unique_id == after:
+            return ""
+        if decision is not None and decision.action == "stop" and decision.origin.unique_id == event.origin.unique_id:
+            return "stop"
+        return "over" if event.event in _CLOSED else ""
 
     async def _history(self, request: Request) -> Response:
         """Curves of one measure: the frames, and the sums after so many of them."""
@@ -114,6 +155,15 @@ class Api:
                 quiet_s = 0.0
                 yield _event("latest", self._facts())
             await asyncio.sleep(EVENTS_PERIOD_S)
+
+
+def _seconds(text: str | None) -> float | None:
+    """A waiting time; None where it makes no sense."""
+    try:
+        seconds = LONGEST_WAIT_S if text is None else float(text)
+    except ValueError:
+        return None
+    return seconds if 0 <= seconds <= LONGEST_WAIT_S else None
 
 
 def _event(name: str, message: Mapping[str, Any]) -> str:

@@ -20,6 +20,7 @@ from ringwatch.messages import (
     Snapshot,
     Statistics,
     Status,
+    StopReport,
 )
 from ringwatch.publish import flat, payload
 from ringwatch.publish.history import MEASURES, History, Points
@@ -53,6 +54,7 @@ class Board:
         self.rows: FrameRows | None = None
         self.snapshot: Snapshot | None = None
         self.decision: Decision | None = None
+        self.stop: StopReport | None = None
         self.status: Status | None = None
 
     def update(self, result: Result) -> None:
@@ -73,6 +75,7 @@ class Board:
                 "frames": self.rows,
                 "snapshot": self.snapshot,
                 "decision": self.decision,
+                "stop": self.stop,
                 "status": self.status,
             }
             counts, now = dict(self._counts), self._counts.total()
@@ -118,11 +121,11 @@ class Board:
         """Everything the page says, flat: names of spottinesses are ``<source>_<measure>``, the others `flat`'s."""
         with self._lock:
             event, snapshot, status, warning = self.event, self.snapshot, self.status, self._warning
-            numbers, decision, statistics = self.spottiness(), self.decision, self.statistics
+            numbers, decision, statistics, stop = self.spottiness(), self.decision, self.statistics, self.stop
             ages = {"age_s": self._age_s(self._data_s), "status_age_s": self._age_s(self._status_s)}
         shown = measure(numbers)
         said = {name: of[shown] for name, of in numbers.items()}
-        word, sentence = verdict(event, status, snapshot, decision, said)
+        word, sentence = verdict(event, status, snapshot, decision, said, stop)
         return {
             "word": word,
             "sentence": sentence,
@@ -130,6 +133,7 @@ class Board:
             "measure": decision.metric if decision else shown,
             **_origin(event),
             **flat.decision(decision),
+            **flat.stop(stop),
             **flat.statistics(statistics),
             **{f"{source}_{name}": value for source, of in numbers.items() for name, value in of.items()},
             **_snapshot(snapshot),
@@ -137,7 +141,7 @@ class Board:
             **ages,
         }
 
-    def _take(self, result: SeriesEvent | FrameRows | Snapshot | Decision | Status) -> None:
+    def _take(self, result: SeriesEvent | FrameRows | Snapshot | Decision | StopReport | Status) -> None:
         now_s = self._clock.monotonic_s()
         match result:
             case SeriesEvent():
@@ -150,13 +154,15 @@ class Board:
                 self._history.add_snapshot(result)
             case Decision():
                 self.decision = result
+            case StopReport() if self.event is not None and result.origin.unique_id == self.event.origin.unique_id:
+                self.stop = result
             case Status():
                 self.status, self._status_s = result, now_s
 
     def _begin(self, event: SeriesEvent) -> None:
         if self.event is not None and self.event.origin.unique_id != event.origin.unique_id:
             self._ended += self._series_fates()
-            self.rows = self.snapshot = self.decision = self._data_s = None
+            self.rows = self.snapshot = self.decision = self.stop = self._data_s = None
         if event.event in {"start", "joined"}:
             late = "The start of the series was missed." if event.event == "joined" else ""
             self._warning = f"{late} {event.reason}".strip()

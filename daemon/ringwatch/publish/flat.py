@@ -7,7 +7,7 @@ An estimate is four of them: ``spots``, ``spots_low``, ``spots_high`` and ``spot
 from dataclasses import fields
 from typing import get_args
 
-from ringwatch.messages import Decision, Estimate, Forecast, Metric, Scalar, Score, Statistics
+from ringwatch.messages import Decision, Estimate, Forecast, Metric, Scalar, Score, Statistics, StopReport
 
 METRICS: tuple[Metric, ...] = get_args(Metric)
 _PARTS = {"value": "", "low": "_low", "high": "_high", "bound": "_bound"}
@@ -34,6 +34,11 @@ def decision(made: Decision | None) -> dict[str, Scalar]:
         **_members(Forecast, forecast, "forecast"),
         **_members(Score, score, "score"),
     }
+
+
+def stop(report: StopReport | None) -> dict[str, Scalar]:
+    """How the acquisition is being ended."""
+    return {f"stop_{name}": getattr(report, name, None) for name in ("via", "state", "sentence")}
 
 
 def _members(kind: type[Forecast | Score], known: Forecast | Score | None, prefix: str) -> dict[str, Scalar]:

@@ -6,10 +6,20 @@ from typing import Any
 
 import numpy as np
 
-from ringwatch.messages import Accumulated, Decision, Fates, FrameRows, Profile, SeriesEvent, Snapshot, Status
+from ringwatch.messages import (
+    Accumulated,
+    Decision,
+    Fates,
+    FrameRows,
+    Profile,
+    SeriesEvent,
+    Snapshot,
+    Status,
+    StopReport,
+)
 from ringwatch.wire import SCHEMA
 
-Published = SeriesEvent | FrameRows | Snapshot | Profile | Decision | Status
+Published = SeriesEvent | FrameRows | Snapshot | Profile | Decision | StopReport | Status
 """The results that travel; a SeriesResult goes to files only."""
 
 _TOPICS = {
@@ -18,6 +28,7 @@ _TOPICS = {
     Snapshot: "snapshot",
     Profile: "profile",
     Decision: "decision",
+    StopReport: "stop",
     Status: "status",
 }
 _ORIGIN = ("series", "unique_id", "sample", "generation", "digest", "accumulation")

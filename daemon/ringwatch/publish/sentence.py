@@ -7,7 +7,7 @@ decision, photon noise is in it, and nothing is called good enough.
 from collections.abc import Mapping
 from typing import Literal
 
-from ringwatch.messages import Decision, Reason, SeriesEvent, Snapshot, Status
+from ringwatch.messages import Decision, Reason, SeriesEvent, Snapshot, Status, StopReport
 
 Word = Literal["WAITING", "MEASURING", "DONE", "GOOD ENOUGH", "NOT MOVING", "WILL NOT REACH", "CHECK SETUP"]
 
@@ -38,11 +38,28 @@ def verdict(
     snapshot: Snapshot | None,
     decision: Decision | None,
     numbers: Mapping[str, float | None],
+    stop: StopReport | None = None,
 ) -> tuple[Word, str]:
     """Word and sentence: the decision's, unless the daemon is in trouble or a series is over that it wanted to go on.
 
+    What came of a stop order is added; one that failed is the first thing to know, for as long as the series goes on.
     ``numbers`` are those of `sentence`.
     """
+    said, why = _verdict(event, status, snapshot, decision, numbers)
+    if stop is None or event is None:
+        return said, why
+    if stop.state != "failed":
+        return said, f"{why} {stop.sentence}"
+    return (said, why) if _over(event) else ("CHECK SETUP", f"{stop.sentence} {why}")
+
+
+def _verdict(
+    event: SeriesEvent | None,
+    status: Status | None,
+    snapshot: Snapshot | None,
+    decision: Decision | None,
+    numbers: Mapping[str, float | None],
+) -> tuple[Word, str]:
     plain = word(event, status)
     if decision is None or event is None or fault(event, status):
         return plain, sentence(event, status, snapshot, numbers)

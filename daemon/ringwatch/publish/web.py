@@ -14,6 +14,7 @@ from ringwatch.messages import Result
 from ringwatch.publish.api import Api
 from ringwatch.publish.board import Board
 from ringwatch.publish.guard import Guard
+from ringwatch.publish.orders import Orders
 from ringwatch.publish.outlet import OutletFacts
 
 MAX_CONNECTIONS = 200
@@ -33,6 +34,8 @@ class WebPublisher:
         Tells the age of the data.
     outlets
         How all publishers are doing, for /healthz and /metrics.
+    orders
+        What may be asked for; by default nothing.
 
     Attributes
     ----------
@@ -42,10 +45,12 @@ class WebPublisher:
 
     name = "web"
 
-    def __init__(self, bind: str, clock: Clock, outlets: Callable[[], Sequence[OutletFacts]]) -> None:
+    def __init__(
+        self, bind: str, clock: Clock, outlets: Callable[[], Sequence[OutletFacts]], orders: Orders | None = None
+    ) -> None:
         self._bind = bind
         self._board = Board(clock)
-        self._api = Api(self._board, outlets, self._ending)
+        self._api = Api(self._board, outlets, self._ending, orders or Orders({}, None))
         self._server: uvicorn.Server | None = None
         self._thread: Thread | None = None
         self.url = ""

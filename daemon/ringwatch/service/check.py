@@ -5,7 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from ringwatch.clock import SystemClock
 from ringwatch.config import GROWING_METRICS, Config, GeometryConfig, RingsConfig, StopConfig
+from ringwatch.control.actuators import actuator
 from ringwatch.messages import Metric
 from ringwatch.reduction.geometry import GeometrySource
 from ringwatch.reduction.recent import require_room
@@ -108,7 +110,16 @@ def _stop(stop: StopConfig | None) -> str:
     if stop is None:
         return "no section [stop]: nothing is decided, only observed"
     criteria = f" {'and' if stop.combine == 'all' else 'or'} ".join(_criterion(*one) for one in stop.criteria)
-    return f"when {criteria}, {100 * stop.confidence:.0f} % sure: nothing is stopped, it is only said"
+    return f"when {criteria}, {100 * stop.confidence:.0f} % sure: {_consequence(stop)}"
+
+
+def _consequence(stop: StopConfig) -> str:
+    """Who is told. They are not asked now: a check must change nothing."""
+    told = actuator(stop, SystemClock())
+    if told is None:
+        return "nothing is stopped, it is only said"
+    whom = f"the detector at {stop.url}" if stop.via == "simplon" else told.whom
+    return f"{whom} {'would be' if stop.dry_run else 'is'} told to stop{' (dry run)' if stop.dry_run else ''}"
 
 
 def _criterion(metric: Metric, target: float) -> str:

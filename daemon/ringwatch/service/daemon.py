@@ -13,8 +13,13 @@ import structlog
 
 from ringwatch.clock import Clock, SystemClock
 from ringwatch.config import Config
+from ringwatch.control.actuators import actuator
+from ringwatch.control.stopper import Stopper
+from ringwatch.errors import ControlError
 from ringwatch.messages import Result
+from ringwatch.publish.epics import EpicsPublisher
 from ringwatch.publish.hdf5 import Hdf5Publisher
+from ringwatch.publish.orders import Orders
 from ringwatch.publish.outlet import Outlet, Publisher
 from ringwatch.publish.web import WebPublisher
 from ringwatch.publish.zeromq import ZeroMQPublisher
@@ -49,7 +54,7 @@ class Daemon:
     clock
         Time.
     on_result
-        Also told every result, in the reduction's thread; must not wait.
+        Also told every result, in the thread that made it; must not wait.
 
     Raises
     ------
@@ -57,6 +62,8 @@ class Daemon:
         There is no usable OpenCL device.
     GeometryError
         pyFAI does not know the calibrant.
+    ConfigError
+        Something that the configuration asks for is not installed.
     """
 
     def __init__(
@@ -74,11 +81,16 @@ class Daemon:
             stream.endpoint, self._table, self._queue, self._clock, stream.channel, self.request_stop
         )
         self.zeromq = ZeroMQPublisher(config.publish.zmq.bind)
-        self.web = WebPublisher(config.web.bind, self._clock, lambda: [outlet.facts for outlet in self._outlets])
+        self._stopper = self._make_stopper()
+        self.web = WebPublisher(
+            config.web.bind, self._clock, lambda: [outlet.facts for outlet in self._outlets], self._orders()
+        )
         self.hdf5 = self._hdf5_publisher()
         publishers: list[Publisher] = [self.zeromq, self.web]
         if self.hdf5 is not None:
             publishers.append(self.hdf5)
+        if config.publish.epics is not None:
+            publishers.append(EpicsPublisher(config.publish.epics.prefix, config.publish.epics.interface))
         self._outlets = [Outlet(publisher) for publisher in publishers]
         self._reduction = self._make_reduction()
         self._thread = ReductionThread(self._reduction, lambda: self._queue.finished, self.request_stop)
@@ -136,6 +148,8 @@ class Daemon:
 
     def stop(self) -> None:
         """Close the running series, publish its final results, close everything; takes less than 2 s."""
+        if self._stopper is not None:
+            self._stopper.close()
         self._receiver.stop()
         self._receiver.join(_RECEIVER_STOP_S)
         for frame in self._queue.drop_frames():
@@ -181,7 +195,28 @@ class Daemon:
             return None
         return Hdf5Publisher(config.root, config.name, config.flush_s, self._config.model_dump_json())
 
+    def _make_stopper(self) -> Stopper | None:
+        stop = self._config.stop
+        told = actuator(stop, self._clock) if stop else None
+        if stop is None or told is None:
+            return None
+        return Stopper(told, lambda: self._table.ongoing, self._publish_all, self._clock, is_dry=stop.dry_run)
+
+    def _orders(self) -> Orders:
+        """What a person may ask for over HTTP."""
+        token, stopper = self._config.web.token, self._stopper
+        asks = {
+            "stop": stopper.stop_now if stopper else _nothing_stops,
+            "hold": stopper.hold if stopper else _nothing_stops,
+        }
+        return Orders(asks, token.get_secret_value() if token else None)
+
     def _publish(self, result: Result) -> None:
+        if self._stopper is not None:
+            self._stopper.take(result)
+        self._publish_all(result)
+
+    def _publish_all(self, result: Result) -> None:
         for outlet in self._outlets:
             outlet.put(result)
         if self._on_result is not None:
@@ -190,3 +225,7 @@ class Daemon:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         # Only this: logging here could wait for a lock that the interrupted code holds.
         self._wake.set()
+
+
+def _nothing_stops() -> str:
+    raise ControlError("nothing is stopped from here: set stop.via")

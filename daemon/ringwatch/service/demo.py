@@ -1,5 +1,6 @@
 """The whole line on one machine: a simulated detector in a process of its own, the daemon here, a result file."""
 
+import socket
 import subprocess
 import sys
 import tempfile
@@ -10,7 +11,7 @@ from pathlib import Path
 import click
 
 from ringwatch.config import Config
-from ringwatch.messages import Decision, FrameRows, Reason, Result, SeriesEvent, Snapshot
+from ringwatch.messages import Decision, FrameRows, Reason, Result, SeriesEvent, Snapshot, StopReport
 from ringwatch.service.daemon import Daemon
 from ringwatch.service.report import spottiness_line
 
@@ -21,7 +22,7 @@ _PONI_WAIT_S = 60.0
 _LINE_EVERY_S = 1.0
 
 
-def demo(n_frames: int, seed: int | None, page: str, folder: Path) -> int:
+def demo(n_frames: int, seed: int | None, page: str, folder: Path, static: float | None = None) -> int:
     """Run it; the exit code.
 
     Raises
@@ -30,12 +31,12 @@ def demo(n_frames: int, seed: int | None, page: str, folder: Path) -> int:
     """
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="ringwatch-demo-") as scratch:
-        endpoint, poni = f"ipc://{scratch}/detector", Path(scratch, "simulated.poni")
-        detector = _start_detector(endpoint, poni, n_frames, seed)
+        endpoint, poni, port = f"ipc://{scratch}/detector", Path(scratch, "simulated.poni"), _free_port()
+        detector = _start_detector(endpoint, poni, port, n_frames, seed, static)
         try:
             _wait_for(poni, detector)
             story = Story(n_frames)
-            daemon = Daemon(configuration(endpoint, poni, page, folder), on_result=story.take)
+            daemon = Daemon(configuration(endpoint, poni, port, page, folder), on_result=story.take)
             story.on_end = daemon.request_stop
             code = daemon.run()
         finally:
@@ -46,9 +47,18 @@ def demo(n_frames: int, seed: int | None, page: str, folder: Path) -> int:
     return code or (0 if story.ended else 1)
 
 
-def _start_detector(endpoint: str, poni: Path, n_frames: int, seed: int | None) -> "subprocess.Popen[bytes]":
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def _start_detector(
+    endpoint: str, poni: Path, port: int, n_frames: int, seed: int | None, static: float | None
+) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-m", "ringwatch", "simulate", "--bind", endpoint, "--frames", str(n_frames)]
-    command += ["--write-poni", str(poni), "--preset", "tutorial"]
+    command += ["--write-poni", str(poni), "--preset", "tutorial", "--commands", str(port)]
+    command += [] if static is None else ["--static", str(static)]
     command += [] if seed is None else ["--seed", str(seed)]
     click.echo(f"simulated detector: {n_frames} frames of an EIGER2 4M, silicon powder with too few crystallites")
     return subprocess.Popen(command, stdout=subprocess.DEVNULL)  # noqa: S603 - our own command
@@ -60,7 +70,7 @@ def _wait_for(poni: Path, detector: "subprocess.Popen[bytes]") -> None:
         time.sleep(0.05)
 
 
-def configuration(endpoint: str, poni: Path, page: str, folder: Path) -> Config:
+def configuration(endpoint: str, poni: Path, port: int, page: str, folder: Path) -> Config:
     """What the demo's daemon does; raises ConfigError."""
     return Config.from_mapping(
         {
@@ -71,7 +81,12 @@ def configuration(endpoint: str, poni: Path, page: str, folder: Path) -> Config:
                 "hdf5": {"root": str(folder), "name": "demo_{series:06d}"},
             },
             "web": {"bind": page},
-            "stop": {"metric": "spottiness_rings", "target": TARGET},
+            "stop": {
+                "metric": "spottiness_rings",
+                "target": TARGET,
+                "via": "simplon",
+                "url": f"http://127.0.0.1:{port}",
+            },
         },
         source="demo",
     )
@@ -86,6 +101,8 @@ class Story:
         self._last: Snapshot | None = None
         self._decision: Decision | None = None
         self._reason: Reason | None = None
+        self._stop: StopReport | None = None
+        self._is_over = False
         self._begin_s = self._end_s = self._told_s = 0.0
         self.ended = False
         self.on_end: Callable[[], None] = lambda: None
@@ -100,12 +117,21 @@ class Story:
                 self._tell(result)
             case Decision():
                 self._decide(result)
+            case StopReport():
+                self._stop = result
+                click.echo(f"> {result.sentence}")
+                self._leave()
             case SeriesEvent(event="end" | "abandoned"):
-                self.ended = result.event == "end"
+                self.ended, self._is_over = result.event == "end", True
                 self._end_s = time.monotonic()
-                self.on_end()
+                self._leave()
             case _:
                 pass
+
+    def _leave(self) -> None:
+        """The story ends with the series, and with the word that the detector is idle where it was stopped."""
+        if self._is_over and (self._stop is None or self._stop.state in {"done", "failed"}):
+            self.on_end()
 
     def _tell(self, snapshot: Snapshot) -> None:
         now_s = time.monotonic()
@@ -125,6 +151,13 @@ class Story:
             self._reason = decision.reason_code
             click.echo(f"> {decision.sentence}")
 
+    def _stop_lines(self, last: Snapshot) -> list[str]:
+        stop = self._stop
+        if stop is None:
+            return []
+        saved = f"{self._n_frames - last.n_frames} of {self._n_frames} frames were not needed."
+        return [f"> {stop.sentence} {saved if stop.state == 'done' else ''}".rstrip()]
+
     def closing_lines(self, path: Path | None) -> list[str]:
         """What was measured, and where the file is."""
         first, last = self._first, self._last
@@ -139,5 +172,6 @@ class Story:
             spottiness_line("averaged image", last.accumulated.averaged),
             spottiness_line("union (never decides)", last.union),
             *([] if self._decision is None else [f"> {self._decision.sentence}"]),
+            *self._stop_lines(last),
             f"result: {path}",
         ]

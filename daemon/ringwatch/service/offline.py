@@ -101,6 +101,8 @@ def reduce_files(
     reference = _monitor_reference(config) if i0 else None
     _require_frames(config.accumulate.window)
     settings = replace(reduction_settings(config, device), decision_gap_s=0.0, monitor_reference=reference)
+    if settings.stop is not None:  # there is nobody to stop
+        settings = replace(settings, stop=settings.stop.model_copy(update={"via": "none"}))
     clock = FrameClock()
     messages = _Messages(files, progress, i0)
     results = _Results(clock, out, config.model_dump_json())

@@ -1,13 +1,20 @@
 """The command line's words for a simulated powder in, a `Powder` and its stream out."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from threading import Event
 from typing import Any
 
+from ringwatch.stream.control_unit import ControlUnit
+from ringwatch.stream.faults import Fault
 from ringwatch.stream.powder import PRESETS, Powder
 from ringwatch.stream.sender import Progress, Sender, SendReport
 from ringwatch.stream.simulator import DEFAULT_SEED, simulate
 
 DEFAULT_FRAMES = 200
+_LAST_QUESTION_S = 5.0
+"""Who stopped the detector wants to see it idle before it is gone."""
 
 
 def powder(
@@ -43,6 +50,19 @@ def send(
         distinct=distinct,
         progress=progress,
     )
+
+
+@contextmanager
+def commanded(port: int | None, stop: Event, faults: Sequence[Fault] = ()) -> Iterator[None]:
+    """The detector acquires inside the block, and takes commands that end that, where a port is given."""
+    if port is None:
+        yield
+        return
+    unit = ControlUnit(stop, port, frozenset(faults))
+    with unit.serving():
+        with unit.acquiring():
+            yield
+        unit.wait_until_asked(_LAST_QUESTION_S)
 
 
 def describe(report: SendReport) -> str:

@@ -24,7 +24,7 @@ _QUIET_S = 5.0
 """The status comes every 2 s: after this the daemon is away or stuck."""
 _MEASURES = ("spottiness", "spottiness_weighted", "spottiness_rings")
 _FATES = ("late", "foreign", "duplicate", "malformed", "skipped", "excluded", "missing")
-_LINE_TOPICS = ("series", "snapshot", "decision", "status")
+_LINE_TOPICS = ("series", "snapshot", "decision", "stop", "status")
 
 
 def watch(endpoint: str, as_json: bool, out: TextIO) -> None:
@@ -59,6 +59,8 @@ def plain_line(message: Message) -> str:
         word = f"{_word(message, '')}. ".lstrip(". ")
         said = f"{word}{message['sentence']} [{decision_numbers(message)}]"
         return printable(f"series {message['series']} frame {message['n_frames']}: {said}")
+    if message["type"] == "stop":
+        return printable(f"series {message['series']} frame {message['n_frames']}: {message['sentence']}")
     if message["type"] == "status" and message["state"] != "measuring":
         return printable(f"{message['state']} {message['reason']}").rstrip()
     return ""
@@ -103,6 +105,7 @@ class Dashboard:
         if message["type"] == "series" and message["unique_id"] != self._newest.get("series", {}).get("unique_id"):
             self._newest.pop("snapshot", None)
             self._newest.pop("decision", None)
+            self._newest.pop("stop", None)
             self._spottiness = []
         if message["type"] == "frames":
             self._spottiness = [*self._spottiness, *message["spottiness"].tolist()][-_SPARKLINE_FRAMES:]
@@ -122,10 +125,14 @@ class Dashboard:
         return text
 
     def _decided(self) -> list[Text]:
-        decision = self._newest.get("decision")
-        if decision is None:
-            return []
-        return [Text(printable(decision["sentence"])), Text(printable(decision_numbers(decision)), style="dim")]
+        decision, stop = self._newest.get("decision"), self._newest.get("stop")
+        lines = []
+        if decision is not None:
+            lines.append(Text(printable(decision["sentence"])))
+            lines.append(Text(printable(decision_numbers(decision)), style="dim"))
+        if stop is not None:
+            lines.append(Text(printable(stop["sentence"]), style="bold red" if stop["state"] == "failed" else "bold"))
+        return lines
 
     def _table(self) -> Table:
         table = Table(box=None, pad_edge=False)
@@ -151,7 +158,7 @@ class Dashboard:
 def _show_table(endpoint: str, out: TextIO) -> None:
     dashboard = Dashboard(endpoint)
     with Live(dashboard, console=Console(file=out), refresh_per_second=4):
-        for message in subscribe(endpoint, ("series", "frames", "snapshot", "decision", "status")):
+        for message in subscribe(endpoint, ("series", "frames", "snapshot", "decision", "stop", "status")):
             dashboard.take(message)
 
 

@@ -60,7 +60,7 @@ class StopRule:
         if stop is None or stop.value is None or final is None or stop.n_frames >= evaluation.n_frames:
             return decision
         score = Score(stop.n_frames, stop.value, final)
-        return replace(decision, score=score, sentence=final_sentence(decision, score))
+        return replace(decision, score=score, sentence=final_sentence(decision, score, self._config))
 
     def _next_frames(self, evaluation: Evaluation, deciding: Criterion) -> int:
         """Where the schedule says, but not beyond a limit in frames or seconds."""

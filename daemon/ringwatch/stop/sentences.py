@@ -10,7 +10,6 @@ from ringwatch.messages import Decision, Forecast, RingTable, Score
 from ringwatch.stop.evaluation import Evaluation
 from ringwatch.stop.phrases import amount, clause, goal, moment, number, percent, rounded_down, time_left
 
-_UNSEEN = "Nothing was stopped: no stop action is configured."
 _REMEDY = "Oscillate or translate the sample, use a larger beam, defocus, or grind it"
 _TREND_WORTH_TELLING = 0.05
 
@@ -27,10 +26,15 @@ def sentence(decision: Decision, evaluation: Evaluation, config: StopConfig, rea
     return " ".join(part for part in (told, _trend(evaluation)) if part)
 
 
-def final_sentence(decision: Decision, score: Score) -> str:
-    """How good the rule was, after a series that went on."""
+def final_sentence(decision: Decision, score: Score, config: StopConfig) -> str:
+    """How good the rule was, after a series that went on, or that went on until it was stopped."""
     value = amount(decision.metric, score.value)
     final = amount(decision.metric, score.final_value)
+    if config.via != "none":
+        return (
+            f"Good enough at frame {score.n_frames}: {value} then, {final} at the end, frame {decision.n_frames} "
+            f"(target {goal(decision.metric, decision.target)})."
+        )
     return (
         f"The series went on to frame {decision.n_frames}. The rule would have stopped it at frame {score.n_frames}: "
         f"{value} then, {final} at the end (target {goal(decision.metric, decision.target)})."
@@ -42,7 +46,7 @@ def _reached(decision: Decision, evaluation: Evaluation, config: StopConfig, rea
         f"Good enough since {moment(reached)}: "
         f"{_state(decision, evaluation, config)} (target {goal(decision.metric, decision.target)}, {_sure(config)}"
         f"{_worst(evaluation.statistics.rings) if decision.metric == 'ring_uncertainty' else ''}). "
-        f"{_lost(evaluation)} {_UNSEEN}"
+        f"{_lost(evaluation)}{_unseen(config)}"
     )
 
 
@@ -90,6 +94,11 @@ def _worst(rings: RingTable | None) -> str:
     d = rings.d_spacing_A[worst]
     where = f"d = {d:.4g} Å" if math.isfinite(d) else f"at {rings.position[worst]:.4g}"
     return f"; worst ring {where}: {percent(rings.uncertainty[worst])}"
+
+
+def _unseen(config: StopConfig) -> str:
+    """What somebody is told to do is said by the one who tells, once it is done."""
+    return " Nothing was stopped: no stop action is configured." if config.via == "none" else ""
 
 
 def _lost(evaluation: Evaluation) -> str:
@@ -195,11 +204,14 @@ def _limit(decision: Decision) -> str:
 
 
 def _max_frames(decision: Decision, evaluation: Evaluation, config: StopConfig, _: Evaluation) -> str:
-    return f"The limit of {config.max_frames} frames is reached at {moment(evaluation)}: {_left(decision)} {_UNSEEN}"
+    limit = f"The limit of {config.max_frames} frames is reached at {moment(evaluation)}"
+    return f"{limit}: {_left(decision)}{_unseen(config)}"
 
 
 def _max_time(decision: Decision, evaluation: Evaluation, config: StopConfig, _: Evaluation) -> str:
-    return f"The limit of {config.max_time_s:g} s is reached at {moment(evaluation)}: {_left(decision)} {_UNSEEN}"
+    return (
+        f"The limit of {config.max_time_s:g} s is reached at {moment(evaluation)}: {_left(decision)}{_unseen(config)}"
+    )
 
 
 def _left(decision: Decision, when: str = "now") -> str:

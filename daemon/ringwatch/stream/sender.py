@@ -72,6 +72,8 @@ class Sender:
         Longest wait for a receiver that is absent or takes nothing.
     stop
         Once set, the running series ends early; its end message is sent all the same.
+    loses_end
+        A detector whose end message gets lost.
     """
 
     def __init__(
@@ -82,12 +84,14 @@ class Sender:
         *,
         peer_timeout_s: float = 60.0,
         stop: threading.Event | None = None,
+        loses_end: bool = False,
         clock: Clock | None = None,
     ) -> None:
         self._encoder = ENCODERS[version]
         self._detail = detail
         self._peer_timeout_s = peer_timeout_s
         self.stop = stop or threading.Event()
+        self._loses_end = loses_end
         self._clock = clock or SystemClock()
         self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PUSH)
         self._socket.set_hwm(QUEUED_MESSAGES)
@@ -140,7 +144,8 @@ class Sender:
                 if not pace.wait() or not self._push(self._encoder.image(start, frame)):
                     break
                 pace.sent(frame)
-            self._push_end(self._encoder.end(SeriesEnd(start.series, start.unique_id)))
+            if not self._loses_end:
+                self._push_end(self._encoder.end(SeriesEnd(start.series, start.unique_id)))
         return pace.report()
 
     def _push(self, parts: Parts) -> bool:

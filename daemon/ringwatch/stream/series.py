@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ringwatch.intervals import IntervalSet
-from ringwatch.messages import EndReason, Fates, Frame, SeriesEnd, SeriesStart, StreamMessage
+from ringwatch.messages import EndReason, Fates, Frame, Ongoing, SeriesEnd, SeriesStart, StreamMessage
 from ringwatch.stream.decode import Decoded
 from ringwatch.stream.v1 import HeaderContinuation
 
@@ -78,6 +78,14 @@ class SeriesTable:
         self._recent: deque[_Series] = deque(maxlen=MAX_RECENT)
         self.stray = Fates()
         """Frames that came when no series was open and could not open one."""
+
+    @property
+    def ongoing(self) -> Ongoing | None:
+        """What the detector is sending, from any thread; None once the end or the last frame announced has come."""
+        series = self._open
+        if series is None or series.ended_s is not None or series.complete:
+            return None
+        return Ongoing(series.unique_id, series.fates.received)
 
     # ------------------------------------------------------------------------------------------------- what comes in
 
