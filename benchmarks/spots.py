@@ -44,7 +44,7 @@ class Scene:
 
     def image_sums(self, image: np.ndarray, n_frames: int) -> ImageSums:
         """What `reference.evaluate_image` gives for a sum of frames whose pixels are all valid and of equal norm."""
-        geometry = self.geometry
+        geometry, bins = self.geometry, self.geometry.bins
         quanta, cake = float(geometry.norm_q[0]), self._summed(image.astype(np.float64))
         signal, count = cake.sum(axis=1), self._pixels.sum(axis=1)
         mean = signal / np.maximum(count, 1)
@@ -55,7 +55,7 @@ class Scene:
             signal.astype(np.int64), exact.words((norm * n_frames).astype(np.uint64)), count.astype(np.uint64),
             norm * quanta * n_frames**2, variance, signal / n_frames, norm, variance / n_frames**2,
             cake.astype(np.int64), self._pixels * quanta * n_frames,
-            squares, weights,
+            squares, weights, np.zeros(bins, np.uint64),
         )  # fmt: skip
 
     def _summed(self, values: np.ndarray) -> np.ndarray:

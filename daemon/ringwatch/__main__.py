@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import click
 import structlog
@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ringwatch import __version__
 from ringwatch.config import Config, FilesConfig, load
 from ringwatch.errors import ConfigError, RingwatchError
+from ringwatch.messages import ProfileKind
 from ringwatch.stream.faults import FAULTS, Fault
 
 EXIT_FAILED, EXIT_CONFIG = 1, 78
@@ -232,7 +233,19 @@ def watch(endpoint: str, as_json: bool) -> None:
 @PONI_OPTION
 @click.option("--i0", multiple=True, help="Beam monitor, one number a frame: FILE::/PATH; may be given several times.")
 @click.option("-o", "--output", type=NEW_FILE, required=True, help="Result file; never overwritten.")
-def reduce(files: tuple[str, ...], config: Path | None, poni: Path | None, i0: tuple[str, ...], output: Path) -> None:
+@click.option(
+    "--each-frame",
+    type=click.Choice(get_args(ProfileKind)),
+    help="Store this profile of each single frame; those that leave outliers out take some 0.1 s a frame.",
+)
+def reduce(
+    files: tuple[str, ...],
+    config: Path | None,
+    poni: Path | None,
+    i0: tuple[str, ...],
+    output: Path,
+    each_frame: ProfileKind | None,
+) -> None:
     """Reduce recorded FILES as the daemon would, into one result file."""
     from ringwatch.service.offline import reduce_files  # noqa: PLC0415 - likewise
     from ringwatch.service.report import summary_lines  # noqa: PLC0415
@@ -245,6 +258,7 @@ def reduce(files: tuple[str, ...], config: Path | None, poni: Path | None, i0: t
             output,
             lambda done, total: bar.update(task, completed=done, total=total),
             i0,
+            each_frame,
         )
     for line in summary_lines(summary):
         click.echo(line)

@@ -40,7 +40,8 @@ def subscribe(
     endpoint
         The daemon's ``publish.zmq.bind``.
     topics
-        ``series``, ``frames``, ``snapshot``, ``profile``, ``decision``, ``status``; one or several; none means all.
+        ``series``, ``frames``, ``snapshot``, ``profile``, ``decision``, ``status``; one or several; none means all. And
+        ``frame_profiles``, which come only if they are named.
     timeout_s
         Longest silence; None waits for ever. The status comes every 2 s.
 

@@ -245,12 +245,30 @@ class SeriesEvent:
     exact: bool
 
 
+ProfileKind = Literal["mean", "sigma_clip", "quantile", "median_clip"]
+
+
+@dataclass(frozen=True, slots=True)
+class FrameProfiles:
+    """Topic ``frame_profiles``: a profile of each of some frames, shape (frames, bins), float32.
+
+    ``sums`` are their exact sums where those were asked for, uint64 of shape (frames, 6, bins, 2) as in `SeriesResult`:
+    for files only.
+    """
+
+    kind: ProfileKind
+    intensity: NDArray[np.float32]
+    sem: NDArray[np.float32]
+    sums: NDArray[np.uint64] | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class FrameRows:
     """Topic ``frames``: one entry a frame, in the order they were reduced. Never dropped silently.
 
     ``spottiness_rings`` is NaN where no bin qualifies. ``total_signal`` is over all radial bins, in counts.
     ``monitor`` is what the norms of each frame were multiplied by, I0 / reference; None where there is no monitor.
+    ``profiles`` are those of the same frames, published as a topic of their own.
     """
 
     origin: Origin
@@ -262,6 +280,7 @@ class FrameRows:
     total_signal: NDArray[np.float64]
     masked_pixels: NDArray[np.int64]
     monitor: NDArray[np.float64] | None = None
+    profiles: FrameProfiles | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -506,11 +525,12 @@ class Profile:
     """Topic ``profile``: one azimuthal profile with its sums, all of shape (bins,), pyFAI's names and meaning.
 
     ``window`` says of which frames, as in `Snapshot`. ``warning`` tells where the numbers mean little, and why.
+    ``error_model`` says what ``variance`` is, and with it ``std`` and ``sem``.
     """
 
     origin: Origin
     time_ns: int
-    kind: Literal["mean", "sigma_clip", "quantile", "median_clip"]
+    kind: ProfileKind
     source: Literal["union", "accumulated"]
     window: str
     n_frames: int
@@ -524,6 +544,7 @@ class Profile:
     norm_sq: NDArray[np.float64]
     count: NDArray[np.float64]
     warning: str | None = None
+    error_model: Literal["azimuthal", "poisson", "hybrid", "variance"] = "azimuthal"
 
 
 @dataclass(frozen=True, slots=True)

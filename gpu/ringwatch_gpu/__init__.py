@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .geometry import Geometry
     from .integrator import Integrator
-    from .rejection import Rejection
+    from .rejection import Rejection, SigmaClip
     from .summed_image import SummedImage
     from .sums import RingSums
 
-__all__ = ["Geometry", "Integrator", "Rejection", "RingSums", "SummedImage"]
+__all__ = ["Geometry", "Integrator", "Rejection", "RingSums", "SigmaClip", "SummedImage"]
 
 _HOMES = {
     "Geometry": "geometry",
     "Integrator": "integrator",
     "Rejection": "rejection",
     "RingSums": "sums",
+    "SigmaClip": "rejection",
     "SummedImage": "summed_image",
 }
 

@@ -272,6 +272,36 @@ class BatchIntegrator:
         """Outlier-rejecting profiles of the summed image, whose frames count for ``exposure`` > 0: those asked for."""
         return {} if self._rejection is None else self._rejection.run(exposure)
 
+    def begin_rejection(self, exposure: int) -> None:
+        """Begin what `reject_outliers` does: with the summed image as it is now, which may change afterwards."""
+        if self._rejection is not None:
+            self._rejection.begin(exposure)
+
+    @property
+    def is_rejecting(self) -> bool:
+        """Whether `begin_rejection` was called and `go_on_rejecting` has not come to its end."""
+        return self._rejection is not None and self._rejection.is_under_way
+
+    def go_on_rejecting(self) -> dict[Method, RingProfile] | None:
+        """An eighth of the work that is under way: some ms at 4M pixels; the profiles once it was the last."""
+        return None if self._rejection is None else self._rejection.go_on()
+
+    def rehearse(self) -> None:
+        """Run every kernel once, on the frames that lie in the slots: some compilers (PoCL's) wait for that.
+
+        The summed image is empty afterwards.
+        """
+        validity = Validity.of(self.dtype)
+        self.integrate(BATCH, validity)
+        if isinstance(self._kernels, GroupKernels | LaneKernels):
+            self._kernels.integrate_wide(self._slots[0].buffer, BATCH, validity)
+        self.split_profiles(BATCH)
+        self.sector_sums(validity)
+        if self._evaluation is not None:
+            self.evaluate_image(BATCH)
+        self.reject_outliers(BATCH)
+        self.clear()
+
     def read_image(self) -> tuple[NDArray[np.int64], NDArray[np.uint32]]:
         """The summed image in quanta and in how many frames each pixel was lost, both (rows, columns)."""
         total, lost = self._image.read()

@@ -90,7 +90,7 @@ def evaluation_bytes(bins: int, share: bool, *, monitored: bool = False) -> tupl
 
 
 def _lost_integers(monitored: bool) -> int:
-    return 6 if monitored else 5
+    return 7 if monitored else 6
 
 
 def _items_and_copies(share: bool) -> tuple[int, int]:
@@ -159,7 +159,7 @@ class ImageEvaluation:
         cake_signal, missing = self._sum_cake(self._first)
         planes = integers + _LOST_FLOATS
         lost = self._sum_partial(planes * self._bins, integers * self._bins).reshape(planes, -1)
-        gone, gone_norm, *missing_norm = lost[1:integers]
+        gone, gone_norm, *missing_norm, zeros = lost[1:integers]
         lost_signal, cake_signal = lost[0].view(np.int64), cake_signal.view(np.int64)
         lost_average, lost_square = lost[integers:].view(np.float64)
         signal, count = cake_signal.sum(axis=0), static.count - gone
@@ -175,7 +175,7 @@ class ImageEvaluation:
         scatter, (variance, averaged_variance) = self._second_pass(exposure, means, largest)
         return ImageSums(
             signal, norm, count, norm_sq, variance, averaged_signal, averaged_norm, averaged_variance,
-            cake_signal.T, norm_of_cake, scatter, weights,
+            cake_signal.T, norm_of_cake, scatter, weights, zeros,
         )  # fmt: skip
 
     def _second_pass(

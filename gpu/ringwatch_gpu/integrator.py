@@ -1,7 +1,7 @@
 """Frames in, exact ring sums out: the library's front door, no daemon needed."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import cast
 
 import numpy as np
@@ -10,9 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import devices
 from .batch import BatchIntegrator
+from .each_frame import FrameRejection
 from .exact import Words
 from .geometry import Geometry
-from .rejection import NO_REJECTION, Rejection
+from .rejection import NO_REJECTION, Method, Rejection
 from .spottiness import SpottinessValues, spottiness
 from .summed_image import SummedImage
 from .sums import RingProfile, RingSums
@@ -81,6 +82,24 @@ class Integrator:
         for rows in self._rows(frames):
             for row in rows:
                 yield self._zero().plus_rows(row[np.newaxis])
+
+    def reject(self, frames: Frames, rejection: Rejection | None = None) -> dict[Method, RingProfile]:
+        """Profiles of each frame alone that leave its outliers out: arrays of shape (frames, bins); as `integrate`.
+
+        Parameters
+        ----------
+        rejection
+            Which profiles; by default all three with their defaults.
+        """
+        remaining = _one_by_one(frames)
+        first = next(remaining, None)
+        if first is None:
+            return {}
+        dtype = first.dtype.newbyteorder("=")
+        validity = Validity.of(dtype, self._dummies)
+        negatives = validity.lowest < 0
+        each = FrameRejection(self.geometry, dtype, self._device, rejection or Rejection(), negatives=negatives)
+        return each.profiles((self._checked(frame, dtype) for frame in chain([first], remaining)), validity)
 
     def accumulate(self, frames: Frames) -> SummedImage:
         """The pixel-wise sum of all frames, with its profiles; as `integrate`.

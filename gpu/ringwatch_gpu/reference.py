@@ -131,6 +131,9 @@ class ImageSums:
         What scatters by itself, from `in_counts`; None is that of counts.
     bin_weights
         What each bin's variance in counts adds to plain, weighted and rings spottiness of the summed image, (bins, 3).
+        What each bin's variance counts for in plain, weighted and rings spottiness of the summed image, (bins, 3).
+    zeros
+        Number of pixels that were valid and counted nothing.
     """
 
     signal: NDArray[np.int64] | NDArray[np.float64]
@@ -145,6 +148,7 @@ class ImageSums:
     cake_norm: NDArray[np.float64]
     cake_scatter: NDArray[np.float64]
     bin_weights: NDArray[np.float64]
+    zeros: NDArray[np.uint64]
     noise: Noise | None = None
 
     def in_counts(self, quantum: float, noise: Noise) -> "ImageSums":
@@ -171,6 +175,15 @@ class ImageSums:
         """Variance of the noise of each sector, shape (bins, SECTORS)."""
         signal = self.cake_signal.astype(np.float64)
         return signal if self.noise is None else self.noise.variance(signal, self.cake_norm)
+
+    @property
+    def counts_variance(self) -> NDArray[np.float64]:
+        """Variance of the summed image by its counts (Poisson), shape (bins,).
+
+        Of counts without a dark sum max(1, s) over the pixels, as pyFAI takes it.
+        """
+        plain = self.noise is None or (self.noise.gain == 1 and not self.noise.floor.any())
+        return self.noise_variance + self.zeros if plain else self.noise_variance
 
 
 def evaluate_image(
@@ -227,6 +240,7 @@ def evaluate_image(
         cake_norm.reshape(bins, SECTORS),
         scatter.reshape(bins, SECTORS) / SCATTER_UNITS * largest[:, np.newaxis],
         weights,
+        np.bincount(index[total == 0], minlength=bins).astype(np.uint64),
     )
 
 

@@ -15,6 +15,7 @@ from .geometry import Geometry
 from .noise import Noise
 from .rejection import Rejection, SigmaClip, largest_weight, weight_unit
 from .splitting import parts
+from .sums import ErrorModel
 
 Floats = NDArray[np.float64]
 
@@ -43,15 +44,15 @@ def reject(
     counts, noise = image_sum.astype(np.float64) * geometry.signal_quantum, Noise.of(geometry, rejection.variance)
     signal = share * counts[pixel]
     members = (np.flatnonzero(bin_ == number) for number in range(geometry.bins))
-    bins = [Bin(signal[parts], weight[parts]) for parts in members]
+    floors, model = noise.floor / unit, rejection.error_model
+    bins = [Bin(signal[of], weight[of], noise.gain, floor) for of, floor in zip(members, floors, strict=True)]
     found: dict[str, Floats] = {}
     if rejection.sigma_clip is not None:
-        found["sigma_clip"] = np.transpose([sigma_clip(bin_, rejection.sigma_clip) for bin_ in bins])
+        found["sigma_clip"] = np.transpose([sigma_clip(bin_, rejection.sigma_clip, model) for bin_ in bins])
     if rejection.quantile is not None:
-        found["quantile"] = np.transpose([quantile(bin_, *rejection.quantile) for bin_ in bins])
+        found["quantile"] = np.transpose([quantile(bin_, *rejection.quantile, model) for bin_ in bins])
     if rejection.median_clip:
-        floors = zip(bins, noise.floor / unit, strict=True)
-        found["median_clip"] = np.transpose([median_clip(bin_, noise.gain, floor) for bin_, floor in floors])
+        found["median_clip"] = np.transpose([median_clip(bin_, model) for bin_ in bins])
     for sums in found.values():
         sums[1] /= unit
         sums[2] /= unit**2
@@ -60,23 +61,26 @@ def reject(
 
 @dataclass(frozen=True)
 class Bin:
-    """Signal and weight of each pixel of a bin, shape (pixels,)."""
+    """Signal and weight of each pixel of a bin, shape (pixels,); variance of its noise is gain x s + floor x w."""
 
     s: Floats
     w: Floats
+    gain: float = 1.0
+    floor: float = 0.0
 
     @property
     def x(self) -> Floats:
         """Their ratio, infinite for what was never valid."""
         return np.divide(self.s, self.w, out=np.full_like(self.s, np.inf), where=self.w > 0)
 
-    def sums(self, share: Floats, mean: float | None = None) -> Floats:
-        """Signal, norm, norm^2, count and variance of shares of the pixels; by default about their own mean."""
+    def sums(self, share: Floats, of_counts: bool) -> Floats:
+        """Signal, norm, norm^2, count and variance of shares of the pixels: of their counts, or about their mean."""
         kept = share * self.w
         signal, norm = lane_sum(share * self.s), lane_sum(kept)
-        centre = (signal / norm if norm > 0 else 0.0) if mean is None else mean
-        variance = lane_sum((share * (self.s - self.w * centre)) ** 2)
-        return np.array([signal, norm, lane_sum(kept * kept), lane_sum(share), variance])
+        mean = signal / norm if norm > 0 else 0.0
+        noise = share * share * np.maximum(1.0, self.gain * self.s + self.floor * self.w)
+        squares = noise if of_counts else (share * (self.s - self.w * mean)) ** 2
+        return np.array([signal, norm, lane_sum(kept * kept), lane_sum(share), lane_sum(squares)])
 
 
 def lane_sum(values: Floats) -> float:
@@ -91,11 +95,12 @@ def lane_sum(values: Floats) -> float:
     return float(lanes[0])
 
 
-def sigma_clip(bin_: Bin, settings: SigmaClip) -> Floats:
+def sigma_clip(bin_: Bin, settings: SigmaClip, model: ErrorModel = "azimuthal") -> Floats:
     """Discard what is more than k standard deviations from the mean, until nothing is (pyFAI's sigma_clip)."""
     x, highest = bin_.x, np.finfo(np.float64).max
     lowest = -highest
-    kept = bin_.sums((x <= highest).astype(np.float64))
+    share, by_counts = (x <= highest).astype(np.float64), model == "poisson"
+    kept = bin_.sums(share, by_counts)
     for _ in range(settings.max_iter):
         signal, norm, norm_sq, count, variance = kept
         if count == 0:
@@ -104,14 +109,15 @@ def sigma_clip(bin_: Bin, settings: SigmaClip) -> Floats:
         chauvenet = np.sqrt(2 * np.log(max(_FEWEST, count) / np.sqrt(2 * np.pi)))
         limit = max(settings.thres, chauvenet) * max(np.sqrt(variance / norm_sq), abs(mean) * _ROUNDING)
         lowest, highest = max(lowest, mean - limit), min(highest, mean + limit)
-        fewer = bin_.sums(((x >= lowest) & (x <= highest)).astype(np.float64))
+        share = ((x >= lowest) & (x <= highest)).astype(np.float64)
+        fewer = bin_.sums(share, by_counts)
         if fewer[3] == count:
             break
         kept = fewer
-    return kept
+    return bin_.sums(share, of_counts=True) if model == "hybrid" else kept
 
 
-def quantile(bin_: Bin, qmin: float, qmax: float) -> Floats:
+def quantile(bin_: Bin, qmin: float, qmax: float, model: ErrorModel = "azimuthal") -> Floats:
     """What lies between two quantiles of the weight, the pixels at the ends in part."""
     order = Order.of(bin_.x, bin_.w)
     if not order.total:
@@ -121,31 +127,28 @@ def quantile(bin_: Bin, qmin: float, qmax: float) -> Floats:
     share = ((y > first) & (y < last)).astype(np.float64)
     share[y == first] = first_share
     share[y == last] = last_share
-    return bin_.sums(share)
+    return bin_.sums(share, model != "azimuthal")
 
 
-def median_clip(bin_: Bin, gain: float = 1.0, floor: float = 0.0) -> Floats:
-    """What agrees with the noise, to four sigma: about the median first, then three times about the mean.
-
-    The variance of the noise of a pixel is gain x signal + floor x weight, but 1 at least.
-    """
+def median_clip(bin_: Bin, model: ErrorModel = "azimuthal") -> Floats:
+    """What agrees with the noise, to four sigma: about the median first, then three times about the mean."""
     if not bin_.w.any():
         return np.zeros(5)
     centre = Order.of(bin_.x, bin_.w).median
     spread = Order.of(np.abs(bin_.x - centre), bin_.w).median
-    share = _in_noise(bin_, centre, _CLIP_SIGMAS * (_MAD_TO_SIGMA * spread), gain, floor)
-    kept = bin_.sums(share)
+    of_counts = model != "azimuthal"
+    kept = bin_.sums(_in_noise(bin_, centre, _CLIP_SIGMAS * (_MAD_TO_SIGMA * spread)), of_counts)
     for _ in range(_CLIP_PASSES):
-        share = _in_noise(bin_, kept[0] / kept[1], 0.0, gain, floor)
+        share = _in_noise(bin_, kept[0] / kept[1], 0.0)
         if not share.any():
             break
-        kept = bin_.sums(share)
+        kept = bin_.sums(share, of_counts)
     return kept
 
 
-def _in_noise(bin_: Bin, mean: float, tolerance: float, gain: float, floor: float) -> Floats:
+def _in_noise(bin_: Bin, mean: float, tolerance: float) -> Floats:
     expected = bin_.w * mean
-    variance = np.maximum(1.0, gain * expected + floor * bin_.w)
+    variance = np.maximum(1.0, bin_.gain * expected + bin_.floor * bin_.w)
     limit = np.maximum(_CLIP_SIGMAS * _CLIP_SIGMAS * variance, (bin_.w * tolerance) ** 2)
     return (((bin_.s - expected) ** 2 <= limit) & (bin_.w > 0)).astype(np.float64)
 

@@ -14,20 +14,25 @@ from .memory import read
 from .monitor import QUANTUM
 from .noise import Noise, PixelVariance
 from .programs import build
-from .sums import RingProfile
+from .sums import ErrorModel, RingProfile
 
 Method = Literal["sigma_clip", "quantile", "median_clip"]
 
 METHODS: tuple[Method, ...] = ("sigma_clip", "quantile", "median_clip")
-_CPU_ITEMS = 16
+PIECES = 8
+"""A profile can be made in so many pieces of about equally many pixels, with other work in between."""
+_CPU_ITEMS = 4 * PIECES
 _SUMS = 5
-_GAIN = 12  # position among the arguments
+_GAIN = 13  # position among the arguments
 _LARGEST_WEIGHT_BITS = 62
 
 
 @dataclass(frozen=True, slots=True)
 class SigmaClip:
-    """Pixels farther than ``thres`` standard deviations from the mean of their bin are left out, ``max_iter`` times."""
+    """Pixels farther than ``thres`` standard deviations from the mean of their bin are left out, ``max_iter`` times.
+
+    Chauvenet's limit is used where it is larger, so for all bins with ``thres`` 0.
+    """
 
     thres: float = 5.0
     max_iter: int = 5
@@ -37,13 +42,16 @@ class SigmaClip:
 class Rejection:
     """Which outlier-rejecting profiles are made; ``quantile`` is (lowest, highest), each 0 to 1.
 
-    ``variance`` is that of a pixel, for ``median_clip``; None is that of counts.
+    ``variance`` is that of a pixel, as its noise; None is that of counts.
+    ``error_model`` says what their variance is, see `ErrorModel`, and what sigma clipping takes as standard deviation:
+    that of the pixels of the bin (azimuthal, hybrid), or that of their counts (poisson).
     """
 
     sigma_clip: SigmaClip | None = SigmaClip()
     quantile: tuple[float, float] | None = (0.5, 0.5)
     median_clip: bool = True
     variance: PixelVariance | None = None
+    error_model: ErrorModel = "azimuthal"
 
     @property
     def methods(self) -> tuple[Method, ...]:
@@ -60,7 +68,14 @@ def rejection_program(
 ) -> cl.Program:
     """The compiled kernels; ``share``: the form for GPUs; ``signed``: signals may be negative."""
     methods = sum(1 << METHODS.index(method) for method in rejection.methods)
-    constants = {"LANES": LANES, "GROUPED": int(share), "METHODS": methods, "SIGNED": int(signed)}
+    constants = {
+        "LANES": LANES,
+        "GROUPED": int(share),
+        "METHODS": methods,
+        "SIGNED": int(signed),
+        "CLIPS_BY_COUNTS": int(rejection.error_model == "poisson"),
+        "VARIANCE_OF_COUNTS": int(rejection.error_model != "azimuthal"),
+    }
     constants |= monitor_constant(monitored)
     return build(context, "rejection", constants, before=("bin_sums", "bin_quantiles"))
 
@@ -121,7 +136,8 @@ class RejectionKernels:
             self._order = SplitPixels(queue, geometry, geometry.splitting, image, sums, self._lost)
         self._reject = cl.Kernel(program, "reject")
         self._floors = cl.Buffer(context, flags.READ_ONLY, 8 * geometry.bins)
-        unknown = (self._exposure_type(0), np.float64(1))
+        unknown = (np.uint32(0), self._exposure_type(0), np.float64(1))
+        self._piece = PIECES
         self._reject.set_args(
             sums, self._lost, self._norm, self._bin_start, self._first_bin, np.uint32(geometry.bins), *unknown,
             *_parameters(rejection), np.float64(1), self._floors, *scratch, self._sums,
@@ -142,19 +158,45 @@ class RejectionKernels:
         self.clear()
 
     def clear(self) -> None:
-        """The summed image begins anew."""
+        """The summed image begins anew; what was begun is given up."""
+        self._piece = PIECES
         cl.enqueue_fill_buffer(self._queue, self._lost, np.zeros(1, np.uint32), 0, self._lost.size)
 
     def run(self, exposure: int) -> dict[Method, RingProfile]:
         """Profiles of the summed image, whose frames count for ``exposure`` > 0."""
-        unit = weight_unit(self._largest_weight, exposure)
-        self._reject.set_arg(6, self._exposure_type(exposure))
-        self._reject.set_arg(7, np.float64(unit))
-        group = LANES if self._share else 1
+        self.begin(exposure)
+        while (profiles := self.go_on()) is None:
+            pass
+        return profiles
+
+    def begin(self, exposure: int) -> None:
+        """Take the summed image as it is now, whose frames count for ``exposure`` > 0; it may change afterwards."""
+        self._weight_unit = weight_unit(self._largest_weight, exposure)
+        self._reject.set_arg(7, self._exposure_type(exposure))
+        self._reject.set_arg(8, np.float64(self._weight_unit))
         self._order.run((self._pixels if self._share else _CPU_ITEMS,), None if self._share else (1,))
-        cl.enqueue_nd_range_kernel(self._queue, self._reject, (self._items * group,), (group,))
+        self._queue.finish()
+        self._piece = 0
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether pieces are left of what was begun."""
+        return self._piece < PIECES
+
+    def go_on(self) -> dict[Method, RingProfile] | None:
+        """Make the next piece; the profiles once it was the last."""
+        first, end = (self._items * piece // PIECES for piece in (self._piece, self._piece + 1))
+        group = LANES if self._share else 1
+        self._reject.set_arg(6, np.uint32(first))
+        if end > first:
+            cl.enqueue_nd_range_kernel(self._queue, self._reject, ((end - first) * group,), (group,))
+        self._queue.finish()
+        self._piece += 1
+        return None if self.is_under_way else self._profiles()
+
+    def _profiles(self) -> dict[Method, RingProfile]:
         read(self._queue, (self._host, self._sums))
-        quantum = self._norm_quantum / unit
+        quantum = self._norm_quantum / self._weight_unit
         return {method: _profile(self._host[METHODS.index(method)], quantum) for method in self.rejection.methods}
 
 

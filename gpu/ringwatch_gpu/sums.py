@@ -13,6 +13,7 @@ sums of a frame come from float64 and are rounded to `SPLIT_UNITS`; from there o
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,10 @@ from .errors import DigestMismatch
 from .exact import Integers, Words
 from .geometry import Geometry
 from .regrouping import places
+
+ErrorModel = Literal["azimuthal", "poisson", "hybrid"]
+"""What the variance of a profile is, as in pyFAI: "azimuthal" is that of the pixels of a bin about their mean,
+"poisson" that of their counts. "hybrid" is "poisson", but outliers are told by the azimuthal one."""
 
 ROWS = ("signal", "signal_sq", "norm_signal", "norm", "norm_sq", "count")
 SPLIT_UNITS = {"signal": 2.0**-40, "signal_sq": 2.0**-40, "norm_signal": 2.0**-16, "count": 2.0**-24}
@@ -118,7 +123,7 @@ class RingProfile:
     """Azimuthal mean profile, all of shape (bins,); names and meaning are pyFAI's, empty bins are 0.
 
     intensity = signal / normalization, std = sqrt(variance / norm_sq), sem = sqrt(variance) / normalization, with
-    variance = sum (s - g I)^2 (azimuthal error model).
+    variance = sum (s - g I)^2 (azimuthal error model) if nothing else is said.
     """
 
     intensity: NDArray[np.float64]
@@ -146,6 +151,10 @@ class RingProfile:
         sem = np.where(filled, np.sqrt(variance) / safe, 0.0)
         std = np.sqrt(variance / np.where(norm_sq > 0, norm_sq, 1.0))
         return cls(intensity, std, sem, signal, variance, normalization, norm_sq, count)
+
+    def with_variance(self, variance: NDArray[np.float64]) -> "RingProfile":
+        """The same with another variance, and so with other errors."""
+        return RingProfile.of(self.signal, variance, self.normalization, self.norm_sq, self.count)
 
 
 @dataclass(frozen=True)

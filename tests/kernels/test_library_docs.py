@@ -51,6 +51,9 @@ def test_cake_and_rebinning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         found, expected = names[name], Integrator(geometry).integrate(frames)
         assert found.digest == expected.digest
         np.testing.assert_array_equal(found.words, expected.words)
+    exec(example("Profiles without outliers"), names)  # noqa: S102 - likewise
+    assert names["clipped"].shape == (3, 24)
+    assert set(names["found"]) == {"sigma_clip", "quantile", "median_clip"}
     np.testing.assert_array_equal(
         names["union"].words, Integrator(rings).integrate(np.concatenate([frames, more_frames])).words
     )

@@ -13,8 +13,8 @@ from ringwatch_gpu.batch import BatchIntegrator, Form
 from ringwatch_gpu.errors import OutOfDeviceMemory
 from ringwatch_gpu.geometry import Geometry
 from ringwatch_gpu.reference_rejection import Bin
-from ringwatch_gpu.rejection import Rejection, SigmaClip, weight_unit
-from ringwatch_gpu.sums import RingProfile
+from ringwatch_gpu.rejection import PIECES, Rejection, SigmaClip, weight_unit
+from ringwatch_gpu.sums import ErrorModel, RingProfile
 from ringwatch_gpu.validity import Validity
 
 from . import synthetic
@@ -31,11 +31,11 @@ def form(request: pytest.FixtureRequest) -> Form:
     return request.param
 
 
-def rejections(device: cl.Device, form: Form, quantile: tuple[float, float] = (0.5, 0.5)) -> list[Rejection]:
+def rejections(device: cl.Device, form: Form, model: ErrorModel = "azimuthal") -> list[Rejection]:
     """What to test: everything at once; alone what PoCL's compiler, slow with barriers, compiles in seconds."""
     if form == "groups" and "Portable" in device.platform.name:
-        return [Rejection(SigmaClip(), None, median_clip=False), Rejection(None, quantile, median_clip=False)]
-    return [Rejection(SigmaClip(), quantile, median_clip=True)]
+        return [Rejection(SigmaClip(), None, False, model), Rejection(None, (0.5, 0.5), False, model)]
+    return [Rejection(SigmaClip(), (0.5, 0.5), True, model)]
 
 
 def summed(geometry: Geometry, device: cl.Device, form: Form, rejection: Rejection, frames: NDArray) -> BatchIntegrator:
@@ -82,6 +82,52 @@ def test_profiles_are_those_of_the_specification(
     for rejection in rejections(device, form):
         integrator = summed(synthetic.geometry(shape, bins), device, form, rejection, spotty(shape, mean))
         assert_specified(integrator, rejection, 10)
+
+
+@pytest.mark.parametrize("model", ["poisson", "hybrid"])
+@pytest.mark.parametrize("mean", [0.05, 40])
+def test_error_models_are_those_of_the_specification(
+    device: cl.Device, form: Form, model: ErrorModel, mean: float
+) -> None:
+    for rejection in rejections(device, form, model):
+        integrator = summed(synthetic.geometry((61, 47), 13), device, form, rejection, spotty((61, 47), mean))
+        assert_specified(integrator, rejection, 10)
+
+
+def test_pieces_are_of_the_image_as_it_was_when_they_were_begun(device: cl.Device, form: Form) -> None:
+    """Frames that are added between two pieces do not come in."""
+    frames = spotty((61, 47), 30, 8)
+    for rejection in rejections(device, form):
+        integrator = summed(synthetic.geometry((61, 47), 300), device, form, rejection, frames)
+        whole = integrator.reject_outliers(8)
+        integrator.begin_rejection(8)
+        found = None
+        for piece in range(PIECES):
+            assert found is None, f"finished after {piece} pieces"
+            assert integrator.is_rejecting
+            integrator.integrate(8, Validity.of(U4))
+            found = integrator.go_on_rejecting()
+        assert not integrator.is_rejecting
+        assert found is not None
+        for method, profile in whole.items():
+            assert np.array_equal(found[method].intensity, profile.intensity), method
+
+
+def test_a_new_image_gives_up_what_was_begun(device: cl.Device, form: Form) -> None:
+    rejection = rejections(device, form)[0]
+    integrator = summed(synthetic.geometry((5, 7), 3), device, form, rejection, spotty((5, 7), 30, 8))
+    integrator.begin_rejection(8)
+    integrator.clear()
+    assert not integrator.is_rejecting
+
+
+def test_a_rehearsal_leaves_no_trace(device: cl.Device, form: Form) -> None:
+    rejection = rejections(device, form)[0]
+    integrator = summed(synthetic.geometry((31, 29), 9), device, form, rejection, spotty((31, 29), 30, 8))
+    integrator.rehearse()
+    assert not any(image.any() for image in integrator.read_image())
+    integrator.integrate(8, Validity.of(U4))
+    assert_specified(integrator, rejection, 8)
 
 
 @pytest.mark.parametrize("quantile", [(0.2, 0.8), (0.0, 1.0), (0.0, 0.0), (1.0, 1.0), (0.4999, 0.5001)])

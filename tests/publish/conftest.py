@@ -12,6 +12,7 @@ from ringwatch.messages import (
     Estimate,
     Fates,
     Forecast,
+    FrameProfiles,
     FrameRows,
     Origin,
     Profile,
@@ -48,6 +49,12 @@ class Results:
         rings[-1] = np.nan
         total = np.full(n, 2**53 - 1.0)
         return FrameRows(self.origin, TIME_NS, frame, values, values / 2, rings, total, frame * 0 + 7)
+
+    def profiled(self, first: int = 0, n: int = 3, bins: int = 4) -> FrameRows:
+        """Rows with a profile and the sums of each frame, all numbers different."""
+        intensity = (np.arange(n * bins).reshape(n, bins) + 10 * first).astype(np.float32)
+        sums = np.arange(n * 6 * bins * 2, dtype=np.uint64).reshape(n, 6, bins, 2) + np.uint64(first)
+        return replace(self.rows(first, n), profiles=FrameProfiles("mean", intensity, -intensity, sums))
 
     def snapshot(self, n_frames: int = 412, **changes: object) -> Snapshot:
         fates = Fates(430, n_frames, 1, 2, 3, 4, Counter({"truncated": 5, "shape": 1}), Counter({"no_monitor": 2}))

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from ringwatch.publish.board import Board
@@ -165,6 +167,19 @@ def test_what_the_start_warned_of_stays_until_the_next_series(board, results, ot
     assert board.latest()["warning"] == "The start of the series was missed. header says 40 keV, PONI 35 keV"
     board.update(other_results.event())
     assert board.latest()["warning"] == ""
+
+
+def test_profiles_that_mean_little_say_so_until_they_mean_more(board, results, other_results):
+    board.update(results.event())
+    assert board.latest()["profile_warning"] == ""
+    for kind, why in (("quantile", "few counts"), ("sigma_clip", None)):
+        board.update(replace(results.profile(kind, "accumulated"), warning=why))
+    assert board.latest()["profile_warning"] == "Profile quantile: few counts."
+    board.update(results.profile("quantile", "accumulated"))
+    assert board.latest()["profile_warning"] == ""
+    board.update(replace(results.profile("quantile", "accumulated"), warning="few counts"))
+    board.update(other_results.event())
+    assert board.latest()["profile_warning"] == ""
 
 
 def test_an_ended_series_keeps_its_numbers(board, results):

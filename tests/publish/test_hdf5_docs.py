@@ -27,7 +27,8 @@ def file(tmp_path, results):
     config = '{"geometry": {"solid_angle": true, "polarization": 0.99}}'
     write_result(
         tmp_path / "all.h5", result, config=config, profiles=profiles, started_ns=1,
-        frames=[nexus.frame_columns(results.rows())], snapshots=[nexus.snapshot_columns(results.measured())],
+        frames=[nexus.frame_columns(results.profiled(), "profiles") | nexus.frame_columns(results.profiled(), "sums")],
+        snapshots=[nexus.snapshot_columns(results.measured())],
         decisions=[nexus.decision_columns(results.decision())], rings=results.rings(),
     )  # fmt: skip
     with h5py.File(tmp_path / "all.h5") as file:

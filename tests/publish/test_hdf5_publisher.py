@@ -117,6 +117,58 @@ def test_rows_reach_the_file_after_flush_s(publisher, results, clock):
     assert publisher._live._opened()["entry/frames/frame"].shape == (6,)
 
 
+@pytest.fixture(params=["profiles", "sums"])
+def storing(request, tmp_path, clock):
+    """A publisher that stores more of each frame than its row."""
+    publisher = Hdf5Publisher(tmp_path / "out", NAME, 5.0, "{}", clock, stored=request.param)
+    publisher.open()
+    yield publisher
+    publisher.close()
+
+
+def test_what_is_stored_of_each_frame_is_in_both_files(storing, folder, results, clock):
+    """Live as soon as it is flushed, for readers that look on; whatever the size of the parts it came in."""
+    expected = {name: [] for name in nexus.FRAME_PROFILE_COLUMNS[storing._stored]}
+    storing.publish(results.event())
+    for first, n in ((0, 3), (3, 40), (43, 1)):
+        rows = results.profiled(first, n)
+        clock.advance(6)
+        storing.publish(rows)
+        for name, parts in expected.items():
+            parts.append(getattr(rows.profiles, name))
+    with h5py.File(folder / "LaB6_000017.live.h5", "r", swmr=True, locking=False) as file:
+        for name, parts in expected.items():
+            assert np.array_equal(file["entry/frames"][name], np.concatenate(parts))
+    publish(storing, results.result(), results.event("end"))
+    with h5py.File(storing.last_path) as file:
+        frames = file["entry/frames"]
+        assert set(frames) == {*nexus.FRAME_COLUMNS, *expected}
+        for name, parts in expected.items():
+            assert np.array_equal(frames[name], np.concatenate(parts))
+            assert frames[name].chunks is not None
+        assert "intensity" not in frames or frames["intensity"].attrs["kind"] == "mean"
+    assert read_result(storing.last_path).frames["frame"].size == 44
+
+
+def test_bytes_of_single_frames_do_not_wait_in_memory(storing, results, monkeypatch):
+    monkeypatch.setattr(hdf5, "MAX_PENDING_BYTES", 20_000)
+    storing.publish(results.event(bins=100))
+    most = results.profiled(0, 8, 100).profiles.sums.nbytes
+    for first in range(0, 160, 8):
+        storing.publish(results.profiled(first, 8, 100))
+        assert storing._live.pending_bytes <= 20_000 + most
+    storing.publish(results.result())
+
+
+def test_wide_rows_are_read_in_small_blocks(tmp_path, results, monkeypatch):
+    monkeypatch.setattr(nexus, "BLOCK_BYTES", 5000)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        entry = nexus.create_entry(file, results.origin, 0, "{}")
+        nexus.append(entry["frames"], nexus.frame_columns(results.profiled(0, 50, 100), "profiles"))
+        sizes = [len(part["frame"]) for part in nexus.blocks(entry["frames"])]
+    assert sizes == [5] * 10
+
+
 def test_many_rows_do_not_wait_in_memory(publisher, results):
     publisher.publish(results.event())
     for start in range(0, 4 * hdf5.MAX_PENDING, 4096):

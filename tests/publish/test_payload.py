@@ -5,14 +5,27 @@ import pytest
 
 from ringwatch import wire
 from ringwatch.messages import Decision, RingTable, Statistics
-from ringwatch.publish.payload import payload
+from ringwatch.publish.payload import frame_profiles, payload
 
 ENVELOPE = ["schema", "type", "seq", "series", "unique_id", "sample", "generation", "digest"]
 ENVELOPE += ["accumulation", "time_ns"]
 SPOTTINESS = {"spottiness", "spottiness_weighted", "spottiness_rings", "spottiness_class", "class_reason"}
 FATES = {"received", "reduced", "late", "foreign", "duplicate", "malformed", "malformed_reasons", "skipped", "excluded"}
 FATES |= {"excluded_reasons", "missing", "detector_dropped"}
-PROFILE = {"kind", "source", "window", "n_frames", "warning", "radial", "intensity", "std", "sem", "signal", "variance"}
+PROFILE = {
+    "kind",
+    "source",
+    "window",
+    "n_frames",
+    "warning",
+    "error_model",
+    "radial",
+    "intensity",
+    "std",
+    "sem",
+    "signal",
+    "variance",
+}
 PROFILE |= {"normalization", "norm_sq", "count"}
 
 
@@ -153,6 +166,18 @@ def test_a_decision_that_could_not_be_made_has_no_numbers(results):
     assert message["low"] is None
     assert message["forecast"] is None
     assert message["score"] == {"n_frames": 700, "value": 0.019, "final_value": 0.008}
+
+
+def test_rows_are_told_without_their_profiles(results):
+    assert payload(results.profiled(), 3).keys() == payload(results.rows(), 3).keys()
+
+
+def test_profiles_of_frames(results):
+    message = frame_profiles(results.profiled(7, 2), 3)
+    assert message.keys() - set(ENVELOPE) == {"frame", "kind", "intensity", "sem"}
+    assert (message["type"], message["seq"], message["frame"].tolist()) == ("frame_profiles", 3, [7, 8])
+    with pytest.raises(ValueError, match="without profiles"):
+        frame_profiles(results.rows(), 3)
 
 
 def test_a_profile(results):

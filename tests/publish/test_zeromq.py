@@ -1,6 +1,7 @@
 import time
 from contextlib import ExitStack
 
+import numpy as np
 import pytest
 import zmq
 
@@ -99,6 +100,46 @@ def test_profiles_are_kept_by_kind_and_source(publisher, subscriber, first, resu
         publisher.publish(results.profile(source=source))
     receive(first, 2)
     assert receive(subscriber("profile"), 2) == [("profile", 2), ("profile", 3)]
+
+
+def test_profiles_of_frames_come_while_somebody_named_them(publisher, subscriber, first, results):
+    """And not to those who want everything: that would be megabytes each second."""
+    publisher.publish(results.profiled())
+    assert receive(first, 1) == [("frames", 2)]
+    assert silent(first)
+    with zmq.Context() as context, context.socket(zmq.SUB) as socket:
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.subscribe("frame_profiles")
+        socket.connect(publisher.endpoint)
+        while not socket.poll(20):
+            publisher.publish(results.profiled(5, 2))
+        message = wire.decode(socket.recv_multipart()[1])
+        assert (message["type"], message["series"], message["kind"]) == ("frame_profiles", 17, "mean")
+        assert message["frame"].tolist() == [5, 6]
+        assert message["intensity"].dtype == np.float32
+        assert np.array_equal(message["sem"], -message["intensity"])
+        assert "sums" not in message
+    while publisher._profiles_wanted.is_set():  # it has left: the publisher is told
+        time.sleep(0.01)
+    second = subscriber("frame_profiles")
+    third = subscriber("frame_profiles")
+    while not (second.poll(20) and third.poll(20)):
+        publisher.publish(results.profiled())
+    third.unsubscribe("frame_profiles")
+    while second.poll(50):
+        second.recv_multipart()
+    publisher.publish(results.profiled())
+    assert second.poll(2000), "one of two is still there"
+    second.unsubscribe("frame_profiles")
+    while publisher._profiles_wanted.is_set():
+        time.sleep(0.01)
+
+
+def test_rows_without_profiles_have_none(publisher, subscriber, results):
+    socket = subscriber("frame")
+    while not socket.poll(20):
+        publisher.publish(results.rows())
+    assert socket.recv_multipart()[0] == b"frames"
 
 
 def test_after_unsubscribing_nothing_comes(publisher, subscriber, first, results):

@@ -1,7 +1,7 @@
 """One accumulation on every device: rows, union and summed image are numpy's; a device that fails is noticed."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pyopencl as cl
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tests.conftest import FakeClock
 from tests.kernels import synthetic
 
-from ringwatch.messages import FrameRows, Origin, Spottiness
+from ringwatch.messages import FrameRows, Origin, Profile, Spottiness
 from ringwatch.reduction.accumulator import Accumulator
 from ringwatch.reduction.statistics import SpotStatistics
 from ringwatch_gpu import reference
@@ -19,9 +19,10 @@ from ringwatch_gpu.errors import DeviceError
 from ringwatch_gpu.geometry import Geometry
 from ringwatch_gpu.reference_rejection import reject
 from ringwatch_gpu.reference_splitting import image_profiles
-from ringwatch_gpu.rejection import Rejection
+from ringwatch_gpu.rejection import PIECES, Rejection, SigmaClip
 from ringwatch_gpu.sectors import equal_groups
 from ringwatch_gpu.spottiness import spottiness
+from ringwatch_gpu.sums import ErrorModel, RingSums
 from ringwatch_gpu.validity import Validity
 
 U2 = np.dtype(np.uint16)
@@ -52,9 +53,9 @@ def accumulator(integrator: BatchIntegrator, clock: FakeClock) -> Accumulator:
     return accumulation(integrator, clock)
 
 
-def accumulation(integrator: BatchIntegrator, clock: FakeClock) -> Accumulator:
+def accumulation(integrator: BatchIntegrator, clock: FakeClock, model: ErrorModel = "azimuthal") -> Accumulator:
     """A new one, with nothing in it."""
-    return Accumulator(ORIGIN, integrator, VALIDITY, SpotStatistics.of(integrator.geometry), clock)
+    return Accumulator(ORIGIN, integrator, VALIDITY, SpotStatistics.of(integrator.geometry), clock, error_model=model)
 
 
 def add(accumulator: Accumulator, numbers: NDArray[np.int64]) -> FrameRows:
@@ -184,6 +185,93 @@ def test_quantiles_of_few_counts_are_warned_of(device: cl.Device, clock: FakeClo
     warnings = {profile.kind: profile.warning for profile in accumulator.reject_outliers()}
     assert ("fewer than 20 counts" in (warnings.pop("quantile") or "")) is warned
     assert warnings == {"sigma_clip": None, "median_clip": None}
+
+
+def test_what_is_done_in_pieces_is_told_with_the_frames_it_began_with(device: cl.Device, clock: FakeClock) -> None:
+    rejecting = accumulation(BatchIntegrator(GEOMETRY, U2, device, rejection=Rejection()), clock)
+    add(rejecting, NUMBERS[:8])
+    rejecting.evaluate()
+    assert rejecting.go_on_rejecting() == [], "nothing was begun"
+    rejecting.begin_rejection()
+    add(rejecting, NUMBERS[8:])
+    rejecting.begin_rejection()  # too early: it goes on
+    found = [rejecting.go_on_rejecting() for _ in range(PIECES)]
+    assert not any(found[:-1])
+    assert [profile.n_frames for profile in found[-1]] == [8, 8, 8]
+    assert rejecting.go_on_rejecting() == []
+
+
+@pytest.mark.parametrize("model", ["azimuthal", "poisson"])
+def test_rows_carry_the_profile_and_on_request_the_sums_of_each_frame(
+    integrator: BatchIntegrator, clock: FakeClock, model: ErrorModel
+) -> None:
+    statistics = SpotStatistics.of(GEOMETRY)
+    keeping = Accumulator(ORIGIN, integrator, VALIDITY, statistics, clock, error_model=model, keeps_frame_sums=True)
+    profiles = add(keeping, NUMBERS[:3]).profiles
+    assert profiles is not None
+    assert profiles.sums is not None
+    assert profiles.kind == "mean"
+    for row in range(3):
+        alone = RingSums(profiles.sums[row], 1, ORIGIN.digest, GEOMETRY.norm_quantum)
+        inside = USED & VALID[row]
+        assert np.array_equal(
+            alone.row("signal"), np.bincount(GEOMETRY.bin_table[inside], FLAT[row][inside], GEOMETRY.bins)
+        )
+        expected = alone.profile if model == "azimuthal" else alone.profile.with_variance(alone.profile.signal)
+        assert np.array_equal(profiles.intensity[row], expected.intensity.astype("f4"))
+        assert np.array_equal(profiles.sem[row], expected.sem.astype("f4"))
+    assert (profiles.intensity.dtype, profiles.sem.dtype) == (np.float32, np.float32)
+    plain = add(accumulation(integrator, clock), NUMBERS[:3]).profiles
+    assert plain is not None
+    assert plain.sums is None
+
+
+@pytest.mark.parametrize("model", ["poisson", "hybrid"])
+def test_errors_by_counts_change_the_profiles_and_no_spottiness(
+    integrator: BatchIntegrator, clock: FakeClock, model: ErrorModel
+) -> None:
+    """pyFAI's variance of the summed image: at least one for each pixel; the union's is its counts."""
+    found: dict[str, list[Profile]] = {}
+    spottiness = []
+    for name in ("azimuthal", model):
+        accumulator = accumulation(integrator, clock, name)
+        add(accumulator, NUMBERS[:8] * 0 + NUMBERS[5])
+        accumulator.evaluate()
+        assert accumulator.accumulated is not None
+        spottiness.append((accumulator.accumulated.spottiness, accumulator.union_spottiness()))
+        found[name] = accumulator.profiles()
+    assert spottiness[0] == spottiness[1]
+    assert {profile.error_model for profile in found[model]} == {model}
+    used = USED & VALID[5]
+    counts = 8 * FLAT[5][used].astype(float)
+    assert (counts == 0).any()
+    index = GEOMETRY.bin_table[used]
+    union, accumulated = found[model]
+    assert np.array_equal(union.variance, np.bincount(index, counts, GEOMETRY.bins))
+    assert np.array_equal(accumulated.variance, np.bincount(index, np.maximum(counts, 1), GEOMETRY.bins))
+    assert np.array_equal(accumulated.intensity, found["azimuthal"][1].intensity)
+    filled = accumulated.count > 0
+    np.testing.assert_allclose(
+        accumulated.sem[filled], (np.sqrt(accumulated.variance) / accumulated.normalization)[filled], rtol=1e-12
+    )
+    assert not np.allclose(accumulated.sem, found["azimuthal"][1].sem)
+
+
+def test_rings_that_are_clipped_away_are_warned_of(device: cl.Device, clock: FakeClock) -> None:
+    """Few bright pixels raise the mean so far that the counts of no pixel explain its distance; hybrid keeps them."""
+    warnings, kept = {}, {}
+    for model in get_args(ErrorModel):
+        rejection = Rejection(SigmaClip(3.0, 5), None, median_clip=False, error_model=model)
+        accumulator = accumulation(BatchIntegrator(one_ring(), U2, device, rejection=rejection), clock, model)
+        accumulator.integrator.slots[0] = 3
+        accumulator.integrator.slots[0].reshape(-1)[::10] = 1000
+        accumulator.add(NUMBERS[:1])
+        accumulator.evaluate()
+        (profile,) = accumulator.reject_outliers()
+        warnings[model], kept[model] = profile.warning, profile.count.sum()
+    assert kept == {"azimuthal": 100, "poisson": 0, "hybrid": 100}
+    assert "no pixel is left in 100% of the bins" in (warnings.pop("poisson") or "")
+    assert warnings == {"azimuthal": None, "hybrid": None}
 
 
 @pytest.mark.parametrize("word", ["low", "high", "lost"])

@@ -129,15 +129,20 @@ def test_rows_come_at_once_snapshots_ten_times_and_profiles_once_an_interval(pla
 def test_profiles_without_outliers_come_every_ten_intervals_and_at_the_end(
     device: cl.Device, integrator: BatchIntegrator, clock: FakeClock
 ) -> None:
-    """Not at each decision, which would cost too much."""
+    """Not at each decision, which would cost too much; made in pieces after the batches that follow."""
     filler = SlotFiller(decode_into, threads=1)
     rejecting = BatchIntegrator(GEOMETRY, U2, device, rejection=Rejection())
     stop = StopConfig(metric="spottiness", target=0.01, min_frames=1)
     played = Played(rejecting, filler, clock, stop=stop, decision_gap_s=0.1, interval_s=0.1)
     told: dict[str, list[int]] = defaultdict(list)
+    told_until = 0
     for number in range(30):
         clock.advance(0.1001)
         played.reduce(frame(number))
+        kinds = [result.kind for result in played.published[told_until:] if isinstance(result, Profile)]
+        assert "median_clip" not in kinds, "a batch waits for all of the work"
+        played.series.go_on_rejecting()
+        told_until = len(played.published)
     played.series.finish(SeriesEnd(1, "A"))
     filler.close()
     for result in played.published:

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from ringwatch.__main__ import main
 from ringwatch.clock import SystemClock
+from ringwatch.publish.nexus import FRAME_COLUMNS
 from ringwatch.publish.result_file import StoredResult, read_result
 from ringwatch.stream.powder import TRUTH
 from ringwatch.stream.simulator import Simulator
@@ -254,6 +255,62 @@ def test_merged_halves_are_the_whole(folder: Path) -> None:
     assert merged.image_sum is not None
     assert np.array_equal(merged.image_sum, whole.image_sum)
     assert merged.fates == whole.fates
+
+
+@pytest.mark.parametrize("kind", ["mean", "sigma_clip", "quantile", "median_clip"])
+def test_a_profile_of_each_frame_is_stored_on_request(folder: Path, frames: np.ndarray, kind: str) -> None:
+    command = ("reduce", "left.h5", "right.h5", "--poni", "powder.poni", "--each-frame", kind, "-o", "out.h5")
+    assert ringwatch(*command).exit_code == 0
+    integrator = Integrator(Geometry.from_poni(folder / "powder.poni", POWDER.shape, polarization=0.99))
+    with h5py.File(folder / "out.h5") as file:
+        stored = file["entry/frames"]
+        assert stored["intensity"].attrs["kind"] == kind
+        assert stored["frame"][:].tolist() == list(range(11))
+        for number in (0, 5, 10):
+            if kind == "mean":
+                expected = integrator.integrate(frames[number]).profile
+            else:
+                expected = integrator.reject(frames[number])[kind]
+            for name in ("intensity", "sem"):
+                values = np.atleast_2d(getattr(expected, name))[0]
+                np.testing.assert_array_equal(stored[name][number], values.astype("f4"))
+
+
+@pytest.mark.parametrize(("scale", "warned"), [(1, True), (100, False)])
+def test_quantiles_of_single_frames_of_few_counts_are_warned_of(
+    folder: Path, frames: np.ndarray, scale: int, warned: bool
+) -> None:
+    with h5py.File(folder / "scaled.h5", "w") as file:
+        file["/entry/data/data"] = np.where(frames[:2] < 65535, frames[:2] * scale, 65535).astype("u4")
+    command = ("reduce", "scaled.h5", "--poni", "powder.poni", "--each-frame", "quantile", "-o", "out.h5")
+    assert ("fewer than 20 counts" in ringwatch(*command).output) is warned
+    with h5py.File(folder / "out.h5") as file:
+        assert ("warning" in file["entry/frames/intensity"].attrs) is warned
+
+
+def test_without_request_no_profile_of_a_frame_is_stored(folder: Path) -> None:
+    assert ringwatch("reduce", "left.h5", "--poni", "powder.poni", "-o", "out.h5").exit_code == 0
+    with h5py.File(folder / "out.h5") as file:
+        assert set(file["entry/frames"]) == set(FRAME_COLUMNS)
+
+
+def test_errors_of_counts_are_asked_for_in_the_configuration_and_kept_by_merge(folder: Path) -> None:
+    (folder / "config.toml").write_text(
+        '[stream]\nendpoint = "tcp://127.0.0.1:9999"\n[geometry]\nponi = "powder.poni"\n'
+        '[profiles]\nerror_model = "poisson"\nmedian_clip = true\n'
+    )
+    assert ringwatch("reduce", "left.h5", "--config", "config.toml", "-o", "out.h5").exit_code == 0
+    assert ringwatch("merge", "out.h5", "-o", "merged.h5").exit_code == 0
+    for name, profiles in (
+        ("out", ("mean_union", "mean_accumulated", "median_clip_accumulated")),
+        ("merged", ("mean_union",)),
+    ):
+        with h5py.File(folder / f"{name}.h5") as file:
+            for profile in profiles:
+                group = file["entry/profiles"][profile]
+                assert group.attrs["error_model"] == "poisson"
+                excess = group["variance"][:] - group["signal"][:]
+                assert ((excess >= 0) & (excess <= group["count"][:])).all(), "at most one for each pixel"
 
 
 CONFIG = """\

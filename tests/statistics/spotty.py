@@ -87,6 +87,7 @@ def cells(counts: Array, norm: Array) -> ImageSums:
         cake_norm=norm,
         bin_weights=np.zeros((bins, 3)),
         cake_scatter=np.zeros((bins, SECTORS)),
+        zeros=np.zeros(bins, np.uint64),
     )
 
 

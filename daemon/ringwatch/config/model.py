@@ -161,7 +161,7 @@ class VarianceConfig(Section):
 class SigmaClipConfig(Section):
     """How far is too far, and how often it is looked at anew."""
 
-    thres: Annotated[float, Field(ge=1, le=100)] = 5.0
+    thres: Annotated[float, Field(ge=0, le=100)] = 5.0
     max_iter: Annotated[int, Field(ge=1, le=100)] = 5
 
 
@@ -180,8 +180,10 @@ class ProfilesConfig(Section):
     interval_s: Annotated[float, Field(gt=0, le=3600)] = 1.0
     """Time between two evaluations of the accumulated statistics, which also publish the profiles."""
 
-    error_model: Literal["azimuthal"] = "azimuthal"
-    """"azimuthal": the variance is that of the pixels of a bin."""
+    error_model: Literal["azimuthal", "poisson", "hybrid"] = "azimuthal"
+    """What the variance of a profile is, and with it std and sem. "azimuthal": that of the pixels of a bin about their
+    mean; "poisson": that of their counts; "hybrid": likewise, but sigma clipping looks at the azimuthal one, so that
+    spots do not empty whole rings. Spottiness is azimuthal with each of them."""
 
     variance: Literal["off"] | VarianceConfig = Field(default="off", examples=[{"gain": 1.0, "readout": 0.0}])
     """For detectors that count no single photons: the variance of a pixel of one frame is `gain` x signal + `readout`
@@ -190,7 +192,8 @@ class ProfilesConfig(Section):
 
     sigma_clip: Literal["off"] | SigmaClipConfig = Field(default="off", examples=[{"thres": 5, "max_iter": 5}])
     """Mean without the pixels that are more than `thres` standard deviations from it, as pyFAI's sigma clipping: with
-    Chauvenet's limit where that is larger, anew with the pixels that are left, at most `max_iter` times."""
+    Chauvenet's limit where that is larger (everywhere, if `thres` is 0), anew with the pixels that are left, at most
+    `max_iter` times."""
 
     quantile: Literal["off"] | Annotated[tuple[Quantile, Quantile], AfterValidator(_in_order), Field(strict=False)] = (
         Field(default="off", examples=[[0.5, 0.5]])
@@ -270,6 +273,10 @@ class Hdf5Config(Section):
     """Name of a file without its ending. {sample} is the sample's name, {series} (here with six digits) the detector's
     number of the series."""
 
+    frames: Literal["profiles", "sums", "none"] = "profiles"
+    """What is stored of each frame besides its row: "profiles" its intensity and sem (some 2 MB/s at 200 Hz and 1600
+    bins), "sums" the exact sums of its bins, of which any union can be made (about four times as much), or "none"."""
+
     flush_s: Annotated[float, Field(gt=0, le=3600)] = 5.0
     """Time between two writes to the disk: what the machine may lose if its power fails during a series."""
 
@@ -332,6 +339,8 @@ def _of_whole_pixels(profiles: ProfilesConfig, info: ValidationInfo) -> Profiles
         )
     if geometry is not None and geometry.splitting != "no" and profiles.variance != "off":
         raise ValueError('variance needs whole pixels: geometry.splitting = "no"')
+    if geometry is not None and geometry.splitting != "no" and profiles.error_model != "azimuthal":
+        raise ValueError(f'error_model = "{profiles.error_model}" needs whole pixels: geometry.splitting = "no"')
     return profiles
 
 

@@ -50,6 +50,7 @@ class Board:
         self._data_s: float | None = None
         self._status_s: float | None = None
         self._warning = ""
+        self._doubts: dict[str, str | None] = {}
         self.event: SeriesEvent | None = None
         self.rows: FrameRows | None = None
         self.snapshot: Snapshot | None = None
@@ -58,10 +59,13 @@ class Board:
         self.status: Status | None = None
 
     def update(self, result: Result) -> None:
-        """Take note of a result; profiles and final sums are not shown."""
-        if isinstance(result, Profile | SeriesResult):
+        """Take note of a result; of profiles only the warnings are shown, of final sums nothing."""
+        if isinstance(result, SeriesResult):
             return
         with self._lock:
+            if isinstance(result, Profile):
+                self._doubts[result.kind] = result.warning
+                return
             self._take(result)
             topic = payload.topic(result)
             self._counts[topic] += 1
@@ -122,6 +126,7 @@ class Board:
         with self._lock:
             event, snapshot, status, warning = self.event, self.snapshot, self.status, self._warning
             numbers, decision, statistics, stop = self.spottiness(), self.decision, self.statistics, self.stop
+            doubts = dict(self._doubts)
             ages = {"age_s": self._age_s(self._data_s), "status_age_s": self._age_s(self._status_s)}
         shown = measure(numbers)
         said = {name: of[shown] for name, of in numbers.items()}
@@ -130,6 +135,7 @@ class Board:
             "word": word,
             "sentence": sentence,
             "warning": warning,
+            "profile_warning": " ".join(f"Profile {kind}: {why}." for kind, why in doubts.items() if why),
             "measure": decision.metric if decision else shown,
             **_origin(event),
             **flat.decision(decision),
@@ -163,6 +169,7 @@ class Board:
         if self.event is not None and self.event.origin.unique_id != event.origin.unique_id:
             self._ended += self._series_fates()
             self.rows = self.snapshot = self.decision = self.stop = self._data_s = None
+            self._doubts.clear()
         if event.event in {"start", "joined"}:
             late = "The start of the series was missed." if event.event == "joined" else ""
             self._warning = f"{late} {event.reason}".strip()

@@ -24,11 +24,13 @@ from ringwatch.messages import (
 )
 from ringwatch.publish.file_names import file_stem, final_path, free_name
 from ringwatch.publish.live_file import LiveFile
-from ringwatch.publish.nexus import HDF5_ERRORS
+from ringwatch.publish.nexus import HDF5_ERRORS, FramesStored
 from ringwatch.publish.result_file import ResultFileError, write_result
 
 MAX_PENDING = 1 << 14
 """Most rows of all tables that wait in memory, about 80 MB where every frame comes with a snapshot."""
+MAX_PENDING_BYTES = 64 << 20
+"""Most bytes of profiles of single frames that wait in memory."""
 
 
 class FileWriteError(PublishError):
@@ -57,6 +59,8 @@ class Hdf5Publisher:
         The configuration, a JSON object as text, stored in each file.
     clock
         Time for ``flush_s``.
+    stored
+        What of each frame is stored besides its row.
 
     Attributes
     ----------
@@ -67,13 +71,20 @@ class Hdf5Publisher:
     name = "hdf5"
 
     def __init__(
-        self, root: Path, name_template: str, flush_s: float, config_json: str, clock: Clock | None = None
+        self,
+        root: Path,
+        name_template: str,
+        flush_s: float,
+        config_json: str,
+        clock: Clock | None = None,
+        stored: FramesStored = "none",
     ) -> None:
         self.last_path: Path | None = None
         self._root = root
         self._template = name_template
         self._flush_s = flush_s
         self._config = config_json
+        self._stored = stored
         self._clock = clock or SystemClock()
         self._flushed_s = self._clock.monotonic_s()
         self._taken: Result | None = None
@@ -121,8 +132,9 @@ class Hdf5Publisher:
         """Write before more is taken than memory should hold; while that fails, no more is taken."""
         if isinstance(result, SeriesResult):
             self._finish()
-        if self._live and self._live.pending > MAX_PENDING:
-            self._flush(self._live)
+        live = self._live
+        if live and (live.pending > MAX_PENDING or live.pending_bytes > MAX_PENDING_BYTES):
+            self._flush(live)
 
     def _take(self, result: Result) -> None:
         if isinstance(result, Status):
@@ -151,7 +163,7 @@ class Hdf5Publisher:
         if self._live:
             self._live.leave()
         event = replace(self._event, origin=first.origin, time_ns=first.time_ns)
-        return LiveFile(self._root, self._stem(first.origin), event, self._config)
+        return LiveFile(self._root, self._stem(first.origin), event, self._config, self._stored)
 
     # ------------------------------------------------------------------------------------------------ onto disk
 

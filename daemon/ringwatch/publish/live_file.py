@@ -13,7 +13,7 @@ from ringwatch.messages import Decision, FrameRows, Profile, RingTable, SeriesEv
 from ringwatch.publish import nexus
 from ringwatch.publish.disk import file_image, reserve
 from ringwatch.publish.file_names import final_path, free_name, live_path
-from ringwatch.publish.nexus import HDF5_ERRORS, Columns
+from ringwatch.publish.nexus import FRAME_PROFILE_COLUMNS, HDF5_ERRORS, Columns, FramesStored
 from ringwatch.publish.result_file import write_result
 
 PENDING_BYTES = 1536
@@ -35,6 +35,8 @@ class LiveFile:
         The start of the accumulation.
     config
         The configuration, a JSON object as text.
+    stored
+        What of each frame is stored besides its row.
 
     Attributes
     ----------
@@ -42,12 +44,15 @@ class LiveFile:
         Name of the file without its ending; empty until there is one.
     pending
         Rows of all tables that wait for `flush`, and whether there is a new profile.
+    pending_bytes
+        Of the profiles of single frames that wait.
     """
 
-    def __init__(self, folder: Path, stem: str, event: SeriesEvent, config: str) -> None:
+    def __init__(self, folder: Path, stem: str, event: SeriesEvent, config: str, stored: FramesStored = "none") -> None:
         self.event = event
         self.name = ""
-        self.pending = 0
+        self.pending = self.pending_bytes = 0
+        self._stored = stored
         self._folder = folder
         self._stem = stem
         self._config = config
@@ -71,8 +76,10 @@ class LiveFile:
         """Take a result; `flush` writes it."""
         match result:
             case FrameRows():
-                self._new["frames"].append(nexus.frame_columns(result))
+                columns = nexus.frame_columns(result, self._stored)
+                self._new["frames"].append(columns)
                 self.pending += result.frame.size
+                self.pending_bytes += sum(columns[name].nbytes for name in FRAME_PROFILE_COLUMNS[self._stored])
             case Snapshot():
                 self._new["snapshots"].append(nexus.snapshot_columns(result))
                 self._rings = nexus.ring_table(result) or self._rings
@@ -94,7 +101,8 @@ class LiveFile:
             if HDF5 failed to write, because it does not recover from that.
         """
         file = self._opened()
-        reserve(file.id.get_vfd_handle(), file.id.get_filesize() + PENDING_BYTES * self.pending)
+        needed = PENDING_BYTES * self.pending + 2 * self.pending_bytes
+        reserve(file.id.get_vfd_handle(), file.id.get_filesize() + needed)
         try:
             self._write(file)
         except HDF5_ERRORS:
@@ -103,7 +111,7 @@ class LiveFile:
         self._n_flushed += sum(rows["frame"].size for rows in self._new["frames"])
         for parts in self._new.values():
             parts.clear()
-        self.pending = 0
+        self.pending = self.pending_bytes = 0
 
     def write_final(self, result: SeriesResult) -> Path:
         """Write the complete file with all rows beside this one, under the same name where it is free."""
@@ -169,6 +177,7 @@ class LiveFile:
         nexus.create_data(entry, event.radial, event.edges, event.unit)
         for profile in nexus.PROFILE_GROUPS:
             nexus.create_profile(entry, profile, event.radial.size)
+        nexus.create_frame_profiles(entry, self._stored, event.radial.size)
 
     def _write(self, file: h5py.File) -> None:
         entry = file["entry"]

@@ -4,11 +4,13 @@ The conventions are those of NXazint1d (application definition of NeXus) and of 
 open by themselves (attribute ``default`` on the root and on the entry). docs/files.md describes every group.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
-from typing import Any
+from typing import Any, Literal
 
 import h5py
+import hdf5plugin
 import numpy as np
 from numpy.typing import NDArray
 
@@ -61,6 +63,14 @@ DECISION_COLUMNS: Mapping[str, Any] = {
     "armed": "?",
     "sentence": _SENTENCE,
 }
+FramesStored = Literal["profiles", "sums", "none"]
+"""What of each frame is stored besides its row: intensity and sem, or its exact sums."""
+FRAME_PROFILE_COLUMNS: Mapping[FramesStored, Mapping[str, str]] = {
+    "profiles": {"intensity": "<f4", "sem": "<f4"},
+    "sums": {"sums": "<u8"},
+    "none": {},
+}
+PROFILE_CHUNK_BYTES = 1 << 17
 TABLES = {"frames": (FRAME_COLUMNS, 1024), "snapshots": (SNAPSHOT_COLUMNS, 256), "decisions": (DECISION_COLUMNS, 64)}
 """Columns of each table, and how many rows make a chunk."""
 
@@ -84,6 +94,8 @@ RADIAL_AXES: Mapping[str, tuple[str, str]] = {
 
 HC_KEV_ANGSTROM = 12.398419843320026
 BLOCK_ROWS = 1 << 16
+BLOCK_BYTES = 1 << 24
+SUM_ROWS = ("signal", "signal_sq", "norm_signal", "norm", "norm_sq", "count")
 SPOTTINESS_REFERENCE = "Spottiness: Ingham (2014), J. Appl. Cryst. 47, 166, doi:10.1107/S1600576713029713"
 
 
@@ -168,12 +180,26 @@ def _add_array(group: h5py.Group, name: str, values: object, **attributes: str) 
 # ----------------------------------------------------------------------------------------------------- the tables
 
 
-def frame_columns(rows: FrameRows) -> Columns:
-    """Rows of ``/entry/frames``; the monitor is NaN where there is none."""
+def frame_columns(rows: FrameRows, stored: FramesStored = "none") -> Columns:
+    """Rows of ``/entry/frames``, with what is ``stored`` of each frame; the monitor is NaN where there is none."""
     n_frames = rows.frame.size
     monitor = np.full(n_frames, np.nan) if rows.monitor is None else rows.monitor
     known = {"series": np.full(n_frames, rows.origin.series, np.int64), "monitor": monitor}
-    return {name: known[name] if name in known else getattr(rows, name) for name in FRAME_COLUMNS}
+    columns = {name: known[name] if name in known else getattr(rows, name) for name in FRAME_COLUMNS}
+    return columns | {name: getattr(rows.profiles, name) for name in FRAME_PROFILE_COLUMNS[stored]}
+
+
+def create_frame_profiles(entry: h5py.Group, stored: FramesStored, bins: int) -> None:
+    """Make the columns of what is ``stored`` of each frame, without rows."""
+    for name, dtype in FRAME_PROFILE_COLUMNS[stored].items():
+        _create_wide(entry["frames"], name, np.dtype(dtype), (len(SUM_ROWS), bins, 2) if name == "sums" else (bins,))
+
+
+def _create_wide(table: h5py.Group, name: str, dtype: np.dtype[Any], row: tuple[int, ...]) -> h5py.Dataset:
+    """A column whose rows are arrays: chunks of some of them, compressed."""
+    chunk = max(1, PROFILE_CHUNK_BYTES // max(1, dtype.itemsize * math.prod(row)))
+    codec = hdf5plugin.Bitshuffle(cname="lz4")
+    return table.create_dataset(name, (0, *row), dtype, maxshape=(None, *row), chunks=(chunk, *row), **codec)
 
 
 def snapshot_columns(snapshot: Snapshot) -> Columns:
@@ -204,19 +230,21 @@ def joined(parts: Sequence[Columns]) -> Columns:
 
 
 def append(table: h5py.Group, columns: Columns) -> None:
-    """Append rows to a table."""
+    """Append rows to a table; wide columns that it does not have yet are made."""
     for name, values in columns.items():
-        column = table[name]
+        column = table[name] if name in table else _create_wide(table, name, values.dtype, values.shape[1:])
         before = len(column)
-        column.resize((before + len(values),))
+        column.resize(before + len(values), axis=0)
         column[before:] = values
 
 
 def blocks(table: h5py.Group) -> Iterator[Columns]:
     """The rows of a table in parts of bounded size."""
     n_rows = min(map(len, table.values()))
-    for start in range(0, n_rows, BLOCK_ROWS):
-        stop = min(start + BLOCK_ROWS, n_rows)
+    row_bytes = sum(column.dtype.itemsize * math.prod(column.shape[1:]) for column in table.values())
+    step = max(1, min(BLOCK_ROWS, BLOCK_BYTES // row_bytes))
+    for start in range(0, n_rows, step):
+        stop = min(start + step, n_rows)
         yield {name: column[start:stop] for name, column in table.items()}
 
 

@@ -31,6 +31,8 @@ _TOPICS = {
     StopReport: "stop",
     Status: "status",
 }
+FRAME_PROFILES = "frame_profiles"
+_TOLD_ELSEWHERE = {"origin", "time_ns", "profiles"}
 _ORIGIN = ("series", "unique_id", "sample", "generation", "digest", "accumulation")
 
 
@@ -41,8 +43,17 @@ def topic(result: Published) -> str:
 
 def payload(result: Published, seq: int) -> dict[str, Any]:
     """Map of a result, number ``seq`` of its topic."""
-    envelope = {"schema": SCHEMA, "type": topic(result), "seq": seq, **_origin(result), "time_ns": result.time_ns}
-    return envelope | (_snapshot(result) if isinstance(result, Snapshot) else _members(result))
+    told = _snapshot(result) if isinstance(result, Snapshot) else _members(result)
+    return _envelope(result, topic(result), seq) | told
+
+
+def frame_profiles(rows: FrameRows, seq: int) -> dict[str, Any]:
+    """Map of the profiles of some frames, number ``seq`` of ``frame_profiles``; they must have some."""
+    profiles = rows.profiles
+    if profiles is None:
+        raise ValueError("rows without profiles")
+    arrays = {"kind": profiles.kind, "intensity": profiles.intensity, "sem": profiles.sem}
+    return _envelope(rows, FRAME_PROFILES, seq) | {"frame": rows.frame, **arrays}
 
 
 def fates(counts: Fates) -> dict[str, Any]:
@@ -61,6 +72,10 @@ def fates(counts: Fates) -> dict[str, Any]:
     }
 
 
+def _envelope(result: Published, name: str, seq: int) -> dict[str, Any]:
+    return {"schema": SCHEMA, "type": name, "seq": seq, **_origin(result), "time_ns": result.time_ns}
+
+
 def _origin(result: Published) -> Mapping[str, Any]:
     """The daemon's own status belongs to no series."""
     if isinstance(result, Status):
@@ -70,7 +85,7 @@ def _origin(result: Published) -> Mapping[str, Any]:
 
 def _members(instance: Any) -> dict[str, Any]:
     names = (member.name for member in fields(instance))
-    return {name: _plain(getattr(instance, name)) for name in names if name not in {"origin", "time_ns"}}
+    return {name: _plain(getattr(instance, name)) for name in names if name not in _TOLD_ELSEWHERE}
 
 
 def _plain(value: Any) -> Any:

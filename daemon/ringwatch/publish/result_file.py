@@ -24,11 +24,10 @@ from ringwatch.messages import Fates, Origin, Profile, RingTable, Scalar, Series
 from ringwatch.publish import nexus
 from ringwatch.publish.checked_hdf5 import CheckedGroup
 from ringwatch.publish.disk import file_image, put_in_place, refuse_existing, reserve
-from ringwatch.publish.nexus import HDF5_ERRORS, Columns
+from ringwatch.publish.nexus import HDF5_ERRORS, SUM_ROWS, Columns
 from ringwatch.publish.provenance import clean_text, iso_time
 
 SCHEMA = 1
-SUM_ROWS = ("signal", "signal_sq", "norm_signal", "norm", "norm_sq", "count")
 FATES = tuple(field.name for field in fields(Fates))
 IMAGE_CHUNK_ROWS = 64
 
@@ -104,6 +103,7 @@ def write_result(
     decisions: Iterable[Columns] = (),
     rings: RingTable | None = None,
     started_ns: int | None = None,
+    frame_profiles: Mapping[str, str] | None = None,
 ) -> None:
     """Write the complete file of one accumulation: it appears under its name only when all of it is on the disk.
 
@@ -123,6 +123,8 @@ def write_result(
         What is known of each ring at the end.
     started_ns
         Wall clock of the series' start, nanoseconds since 1970.
+    frame_profiles
+        Attributes of the profiles of single frames, where ``frames`` have some; by default their kind is mean.
 
     Raises
     ------
@@ -146,6 +148,8 @@ def write_result(
         part.write_bytes(file_image(begin))
         with part.open("r+b", buffering=0) as raw, h5py.File(raw, "r+") as file:
             _write_rows(raw, file["entry/frames"], frames)
+            if "intensity" in file["entry/frames"]:
+                file["entry/frames/intensity"].attrs.update(frame_profiles or {"kind": "mean"})
             _write_rows(raw, file["entry/snapshots"], snapshots)
             _write_rows(raw, file["entry/decisions"], decisions)
             _write_image(raw, file["entry"], result)
@@ -167,7 +171,7 @@ def _reserve(raw: FileIO, more_bytes: int) -> None:
 def _write_profiles(entry: h5py.Group, profiles: list[Profile]) -> None:
     for profile in profiles:
         group = nexus.create_profile(entry, nexus.profile_name(profile), profile.radial.size)
-        group.attrs["window"] = profile.window
+        group.attrs.update({"window": profile.window, "error_model": profile.error_model})
         if profile.warning is not None:
             group.attrs["warning"] = profile.warning
         nexus.put_profile(entry, profile)

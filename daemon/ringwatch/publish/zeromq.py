@@ -7,9 +7,10 @@ it out on arrival, as every SUB socket does. Two that come in the same instant m
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from threading import Thread
+from threading import Event, Thread
+from typing import Any
 
 import structlog
 import zmq
@@ -17,7 +18,7 @@ import zmq
 from ringwatch import wire
 from ringwatch.errors import PublishError
 from ringwatch.messages import FrameRows, Profile, Result, SeriesResult
-from ringwatch.publish.payload import Published, payload, topic
+from ringwatch.publish.payload import FRAME_PROFILES, Published, frame_profiles, payload, topic
 
 QUEUED_MESSAGES = 1000
 """For each subscriber; what a stuck one does not take beyond that is lost to it, and to it alone."""
@@ -59,6 +60,7 @@ class ZeroMQPublisher:
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._outbox: zmq.Socket[bytes] | None = None
         self._thread: Thread | None = None
+        self._profiles_wanted = Event()
         self.endpoint = ""
 
     def open(self) -> None:
@@ -77,12 +79,14 @@ class ZeroMQPublisher:
         self._outbox = self._context.socket(zmq.PAIR)
         self._outbox.setsockopt(zmq.SNDTIMEO, _HAND_OVER_MS)
         self._outbox.connect(_INBOX)
-        self._thread = Thread(target=_forward, args=(inbox, world), name="zeromq-forward", daemon=True)
+        self._profiles_wanted.clear()
+        arguments = (inbox, world, self._profiles_wanted)
+        self._thread = Thread(target=_forward, args=arguments, name="zeromq-forward", daemon=True)
         self._thread.start()
         _log.info("results", endpoint=self.endpoint)
 
     def publish(self, result: Result) -> None:
-        """Send a result to all who subscribed to its topic.
+        """Send a result to all who subscribed to its topic; profiles of frames only if somebody named that topic.
 
         Raises
         ------
@@ -95,9 +99,15 @@ class ZeroMQPublisher:
             raise PublishError("the publishing socket is closed")
         name = topic(result)
         self._seq[name] += 1
-        body = wire.encode(payload(result, self._seq[name]))
+        self._send(self._outbox, _replay_key(result), name, payload(result, self._seq[name]))
+        if isinstance(result, FrameRows) and result.profiles and self._profiles_wanted.is_set():
+            self._seq[FRAME_PROFILES] += 1
+            self._send(self._outbox, b"", FRAME_PROFILES, frame_profiles(result, self._seq[FRAME_PROFILES]))
+
+    @staticmethod
+    def _send(outbox: "zmq.Socket[bytes]", key: bytes, name: str, message: Mapping[str, Any]) -> None:
         try:
-            self._outbox.send_multipart([_replay_key(result), name.encode(), body])
+            outbox.send_multipart([key, name.encode(), wire.encode(message)])
         except zmq.Again as error:
             raise PublishError("the publishing socket does not keep up") from error
 
@@ -135,9 +145,10 @@ def _replay_key(result: Published) -> bytes:
     return topic(result).encode()
 
 
-def _forward(inbox: "zmq.Socket[bytes]", world: "zmq.Socket[bytes]") -> None:
+def _forward(inbox: "zmq.Socket[bytes]", world: "zmq.Socket[bytes]", profiles_wanted: Event) -> None:
     """Thread: results to the subscribers, the last ones to newcomers, until the stop message or the context's end."""
     last: dict[bytes, list[bytes]] = {}
+    named: Counter[bytes] = Counter()
     poller = zmq.Poller()
     poller.register(inbox, zmq.POLLIN)
     poller.register(world, zmq.POLLIN)
@@ -145,7 +156,10 @@ def _forward(inbox: "zmq.Socket[bytes]", world: "zmq.Socket[bytes]") -> None:
         while True:
             ready = dict(poller.poll())
             if world in ready:
-                _subscription(world, world.recv(), last.values())
+                request = world.recv()
+                _subscription(world, request, last.values())
+                _count(named, request)
+                profiles_wanted.set() if named else profiles_wanted.clear()
             if inbox in ready:
                 key, *message = inbox.recv_multipart()
                 if not message:
@@ -154,6 +168,15 @@ def _forward(inbox: "zmq.Socket[bytes]", world: "zmq.Socket[bytes]") -> None:
                     last.pop(key, None)
                     last[key] = message
                 world.send_multipart(message, zmq.NOBLOCK)
+
+
+def _count(named: Counter[bytes], request: bytes) -> None:
+    """Keep count of who subscribes to the profiles of frames by name; a subscription to everything is none."""
+    prefix = request[1:]
+    if len(prefix) > len("frame") and FRAME_PROFILES.encode().startswith(prefix):
+        named[prefix] += 1 if request[:1] == b"\1" else -1
+        if named[prefix] <= 0:
+            del named[prefix]
 
 
 def _subscription(world: "zmq.Socket[bytes]", request: bytes, last: Iterable[Sequence[bytes]]) -> None:

@@ -112,14 +112,12 @@ class Accumulation:
 
     def open(self, integrator: BatchIntegrator, validity: Validity) -> Accumulator:
         """Get ready for frames."""
-        window, reference, variance = (
-            self._settings.window,
-            self._settings.monitor_reference,
-            self._settings.variance,
-        )
+        settings = self._settings
         self.accumulator = Accumulator(
-            self.origin, integrator, validity, self._statistics, self._clock, window, reference, variance
-        )
+            self.origin, integrator, validity, self._statistics, self._clock, settings.window,
+            settings.monitor_reference, settings.variance, error_model=settings.error_model,
+            keeps_frame_sums=settings.keeps_frame_sums,
+        )  # fmt: skip
         return self.accumulator
 
     def add(self, accumulator: Accumulator, frames: Sequence[Frame], slot_set: int) -> FrameRows:

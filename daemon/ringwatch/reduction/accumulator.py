@@ -1,5 +1,6 @@
 """One accumulation: batches of frames in, exact sums and everything that follows from them out."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -8,25 +9,28 @@ from numpy.typing import NDArray
 
 from ringwatch.clock import Clock
 from ringwatch.config import WindowConfig
-from ringwatch.messages import Accumulated, FrameRows, Origin, Profile, Spottiness, Statistics
+from ringwatch.messages import Accumulated, FrameProfiles, FrameRows, Origin, Profile, Spottiness, Statistics
 from ringwatch.reduction.recent import RecentSums
 from ringwatch.reduction.statistics import Measurements, SpotStatistics
 from ringwatch_gpu import exact, monitor
 from ringwatch_gpu.batch import BatchIntegrator
 from ringwatch_gpu.errors import DeviceError
+from ringwatch_gpu.exact import Words
 from ringwatch_gpu.noise import Noise, PixelVariance, modelled
 from ringwatch_gpu.reference import ImageSums
 from ringwatch_gpu.rejection import Method
 from ringwatch_gpu.split_sums import SplitFrameSums
 from ringwatch_gpu.spottiness import spottiness, spottiness_class
 from ringwatch_gpu.summed_image import image_profile
-from ringwatch_gpu.sums import FrameSums, RingProfile, RingSums
+from ringwatch_gpu.sums import ErrorModel, FrameSums, RingProfile, RingSums
 from ringwatch_gpu.validity import Validity
 
+Floats = NDArray[np.float64]
 ALL_FRAMES = WindowConfig()
 _ENOUGH_COUNTS = 20
 _SPLIT_TOLERANCE = 1e-6
 """Relative, and in counts: sums of split pixels are rounded, to float64 and in each frame (see `SPLIT_UNITS`)."""
+_FEW_EMPTY = 0.01
 
 
 class Accumulator:
@@ -51,6 +55,10 @@ class Accumulator:
     variance
         Variance of a pixel, for the mean profiles and as the noise of the statistics; None takes that of the pixels of
         a bin for the former, and of photons for the latter.
+    error_model
+        Of the published profiles. Spottiness is azimuthal whatever it is.
+    keeps_frame_sums
+        Whether the exact sums of each frame go with its row.
 
     Attributes
     ----------
@@ -70,9 +78,13 @@ class Accumulator:
         window: WindowConfig = ALL_FRAMES,
         monitor_reference: float | None = None,
         variance: PixelVariance | None = None,
+        *,
+        error_model: ErrorModel = "azimuthal",
+        keeps_frame_sums: bool = False,
     ) -> None:
         self.origin, self.integrator, self.validity, self._clock = origin, integrator, validity, clock
         self._spots, self._window, self._variance = statistics, window, variance
+        self._error_model, self._keeps_frame_sums = error_model, keeps_frame_sums
         self._noise = Noise.of(integrator.geometry, variance)
         self.union = RingSums.none_of(integrator.geometry, monitor_reference)
         self._recent = RecentSums(self.union, window) if window.kind == "last" else None
@@ -80,6 +92,8 @@ class Accumulator:
         self.accumulated: Accumulated | None = None
         self.measurements: Measurements = {}
         self._image_profile: RingProfile | None = None
+        self._image_counts_variance: Floats | None = None
+        self._n_rejecting = 0
         integrator.clear()
 
     @property
@@ -112,7 +126,7 @@ class Accumulator:
         self.exposure += n_frames if exposure is None else int(exposure.sum())
         if self._recent is not None:
             self._recent.add(rows, np.zeros(n_frames) if received_s is None else received_s)
-        return self._frame_rows(frame_numbers, frames, self.union.profiles_of(rows), exposure)
+        return self._frame_rows(frame_numbers, frames, rows, exposure)
 
     def sample(self, slot_set: int = 0) -> None:
         """Take the azimuthal sectors of the first frame of the batch that was added last."""
@@ -141,6 +155,7 @@ class Accumulator:
             self._image_profile, averaged = split
             values = spottiness(self._image_profile, self.integrator.geometry.azimuth_fraction)
             statistics, self.measurements = self._spots.evaluate(image, self._image_profile, self.n_frames, values)
+        self._image_counts_variance = image.counts_variance
         self.accumulated = Accumulated(
             self.n_frames, self._spottiness(self._image_profile), self._spottiness(averaged), statistics
         )
@@ -157,18 +172,32 @@ class Accumulator:
 
     def profiles(self) -> list[Profile]:
         """Mean profiles of the union and, once evaluated, of the summed image."""
-        union = self._published_union.profile
-        found = [self._profile("mean", "union", self._modelled(union, union.count))]
-        if self._image_profile is not None:
-            frames = self.union.profile.count  # the summed image has the pixels of all of them
-            found.append(self._profile("mean", "accumulated", self._modelled(self._image_profile, frames)))
+        union, total = self._published_union, self.union.profile.count
+        found = [self._profile("mean", "union", self._modelled(union.profile), union.n_frames)]
+        if self._image_profile is not None and self.accumulated is not None:
+            image = self._modelled(self._image_profile, total, self._image_counts_variance)
+            found.append(self._profile("mean", "accumulated", image, self.accumulated.n_frames))
         return found
 
     def reject_outliers(self) -> list[Profile]:
-        """Profiles of the summed image without outliers, those that the integrator was made for; after `evaluate`."""
-        found = self.integrator.reject_outliers(self.exposure)
+        """Profiles of the summed image without outliers, those that the integrator was made for."""
+        return self._rejected(self.integrator.reject_outliers(self.exposure), self.n_frames)
+
+    def begin_rejection(self) -> None:
+        """Begin what `reject_outliers` does, to be done in pieces; it goes on if it is under way already."""
+        if not self.integrator.is_rejecting:
+            self._n_rejecting = self.n_frames
+            self.integrator.begin_rejection(self.exposure)
+
+    def go_on_rejecting(self) -> list[Profile]:
+        """Make a piece of what was begun, if there is one: the profiles after the last."""
+        found = self.integrator.go_on_rejecting() if self.integrator.is_rejecting else None
+        return self._rejected(found or {}, self._n_rejecting)
+
+    def _rejected(self, found: Mapping[Method, RingProfile], n_frames: int) -> list[Profile]:
+        used = self.integrator.static.count > 0
         return [
-            self._profile(kind, "accumulated", profile, self._few_counts(profile) if kind == "quantile" else None)
+            self._profile(kind, "accumulated", profile, n_frames, self._meaningless(kind, profile, used))
             for kind, profile in found.items()
         ]
 
@@ -176,24 +205,30 @@ class Accumulator:
     def _published_union(self) -> RingSums:
         return self.union if self._recent is None else self._recent.sums
 
+    def _meaningless(self, kind: Method, profile: RingProfile, used: NDArray[np.bool_]) -> str | None:
+        """Why a profile means little, if it does; ``used`` are the bins that have pixels."""
+        match kind:
+            case "quantile":
+                return self._few_counts(profile)
+            case "sigma_clip":
+                return _all_clipped(profile.count[used])
+        return None
+
     def _few_counts(self, profile: RingProfile) -> str | None:
         """Why quantiles mean little, if they do: those of few counts can only be whole numbers."""
         image = self._image_profile or self.union.profile
         filled = image.count > 0
         counts = (profile.intensity * image.normalization)[filled] / image.count[filled]
-        if not counts.size or np.median(counts) >= _ENOUGH_COUNTS:
-            return None
-        advice = "; median_clip stands this" if self.integrator.geometry.is_exact else ""
-        return f"most bins have fewer than {_ENOUGH_COUNTS} counts a pixel, too few for quantiles{advice}"
+        return too_few(counts) if self.integrator.geometry.is_exact else too_few(counts, advice="")
 
     def _frame_rows(
         self,
         frame_numbers: NDArray[np.int64],
         frames: FrameSums | SplitFrameSums,
-        profiles: RingProfile,
+        rows: Words,
         exposure: NDArray[np.uint64] | None,
     ) -> FrameRows:
-        geometry = self.integrator.geometry
+        geometry, profiles = self.integrator.geometry, self.union.profiles_of(rows)
         values = spottiness(profiles, geometry.azimuth_fraction)
         return FrameRows(
             self.origin,
@@ -205,7 +240,12 @@ class Accumulator:
             frames.total_signal.astype(np.float64) * self.union.signal_quantum,
             geometry.pixels - frames.valid_pixels(self.integrator.static),
             None if exposure is None else exposure.astype(np.float64) * monitor.QUANTUM,
+            self._frame_profiles(profiles, rows),
         )
+
+    def _frame_profiles(self, profiles: RingProfile, rows: Words) -> FrameProfiles:
+        sem, sums = self._modelled(profiles).sem, rows if self._keeps_frame_sums else None
+        return FrameProfiles("mean", profiles.intensity.astype(np.float32), sem.astype(np.float32), sums)
 
     def _check(self, image: ImageSums) -> None:
         size, total = self.union.words.shape[-1], image.signal.astype(np.int64, copy=False)
@@ -226,9 +266,26 @@ class Accumulator:
             f"rings differ, {how}; the device or its memory cannot be trusted"
         )
 
-    def _modelled(self, profile: RingProfile, pixels: NDArray[np.float64]) -> RingProfile:
-        """The profile as it is published, of so many pixels of single frames."""
-        return profile if self._variance is None else modelled(profile, self._variance, pixels)
+    def _modelled(
+        self, profile: RingProfile, pixels: Floats | None = None, by_counts: Floats | None = None
+    ) -> RingProfile:
+        """One or several profiles with the errors that are published.
+
+        Parameters
+        ----------
+        pixels
+            Of how many pixels of single frames they are; by default their own.
+        by_counts
+            Their variance by counts; by default that of the noise of their signal.
+        """
+        if self._variance is not None:
+            return modelled(profile, self._variance, profile.count if pixels is None else pixels)
+        if self._error_model == "azimuthal":
+            return profile
+        if by_counts is None:
+            norm = profile.normalization / self.union.norm_quantum
+            by_counts = self._noise.variance(profile.signal.T, norm.T).T
+        return profile.with_variance(by_counts)
 
     def _spottiness(self, profile: RingProfile) -> Spottiness:
         geometry = self.integrator.geometry
@@ -244,11 +301,9 @@ class Accumulator:
         kind: Literal["mean"] | Method,
         source: Literal["union", "accumulated"],
         profile: RingProfile,
+        n_frames: int,
         warning: str | None = None,
     ) -> Profile:
-        n_frames = self._published_union.n_frames
-        if source == "accumulated" and self.accumulated is not None:
-            n_frames = self.accumulated.n_frames
         return Profile(
             origin=self.origin,
             time_ns=self._clock.time_ns(),
@@ -259,6 +314,7 @@ class Accumulator:
             radial=self.integrator.geometry.radial,
             **vars(profile),
             warning=warning,
+            error_model="variance" if kind == "mean" and self._variance is not None else self._error_model,
         )
 
 
@@ -272,3 +328,18 @@ def _profiles_of(image: ImageSums, norm_quantum: float) -> tuple[RingProfile, Ri
         image.count.astype(np.float64),
     )
     return image_profile(image, norm_quantum), averaged
+
+
+def _all_clipped(count: NDArray[np.float64]) -> str | None:
+    """Where spots are bright, all pixels of a ring may be farther from its mean than their counts explain."""
+    empty = np.mean(count == 0) if count.size else 0.0
+    if empty <= _FEW_EMPTY:
+        return None
+    return f"no pixel is left in {empty:.0%} of the bins; error_model hybrid clips by the scatter along the rings"
+
+
+def too_few(counts: NDArray[np.float64], advice: str = "; median_clip stands this") -> str | None:
+    """Why quantiles mean little, if they do: those of few counts can only be whole numbers. Counts a pixel, (bins,)."""
+    if not counts.size or np.median(counts) >= _ENOUGH_COUNTS:
+        return None
+    return f"most bins have fewer than {_ENOUGH_COUNTS} counts a pixel, too few for quantiles{advice}"

@@ -94,6 +94,7 @@ class Reduction:
             self._reduce(self._series, self._filling)
         if self._series is not None:
             self._series.keep_up()
+            self._series.go_on_rejecting()
         if self._throughput.is_due():
             self._publish(self._status())
 
@@ -205,6 +206,7 @@ class Reduction:
         integrator = self._get_integrator(geometry, np.dtype(np.uint32))
         for which in range(SLOT_SETS):
             integrator.slot_set(which).fill(0)  # what is written once has its pages
+        integrator.rehearse()
 
     def _get_integrator(self, geometry: Geometry, dtype: np.dtype[np.generic]) -> BatchIntegrator:
         """The last integrator if it fits, else a new one."""

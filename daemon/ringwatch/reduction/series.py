@@ -9,7 +9,7 @@ import structlog
 from numpy.typing import NDArray
 
 from ringwatch.clock import Clock
-from ringwatch.messages import Frame, Result, SeriesEnd, SeriesEvent, SeriesStart, Snapshot
+from ringwatch.messages import Frame, FrameRows, Result, SeriesEnd, SeriesEvent, SeriesStart, Snapshot
 from ringwatch.reduction.accumulation import Accumulation
 from ringwatch.reduction.accumulator import Accumulator
 from ringwatch.reduction.conditions import ConditionWatch, flat_field, header_mismatch
@@ -17,6 +17,7 @@ from ringwatch.reduction.settings import ReductionSettings
 from ringwatch.reduction.slots import Filling, SlotFiller, gap_dummy
 from ringwatch_gpu import monitor
 from ringwatch_gpu.batch import SLOT_SETS, BatchIntegrator
+from ringwatch_gpu.each_frame import FrameRejection
 from ringwatch_gpu.geometry import Geometry
 from ringwatch_gpu.validity import Validity
 
@@ -25,7 +26,7 @@ GetIntegrator = Callable[[Geometry, np.dtype[np.generic]], BatchIntegrator]
 
 _SNAPSHOTS_PER_INTERVAL = 10
 REJECTION_INTERVALS = 10
-"""Profiles without outliers cost as much as some 20 frames: each second they would make a 200 Hz series fall behind."""
+"""Profiles without outliers cost as much as some 20 frames, in pieces between the batches."""
 
 
 class SeriesReduction:
@@ -65,6 +66,7 @@ class SeriesReduction:
         self._gaps, self._get_integrator, self._filler = gaps, get_integrator, filler
         self._settings, self._publish, self._clock = settings, publish, clock
         self._is_ready = False
+        self._each_frame: FrameRejection | None = None
         self._evaluated_s = self._snapshot_s = self._rejected_s = clock.monotonic_s()
         self._published_frames = accumulation.n_frames
         self.n_frames = self._slot_set = 0
@@ -118,6 +120,12 @@ class SeriesReduction:
         self._snapshot(accumulator)
         self._snapshot_s = now_s
 
+    def go_on_rejecting(self) -> None:
+        """Make a piece of the profiles without outliers where they are under way; called after each batch."""
+        accumulator = self.accumulation.accumulator
+        for profile in accumulator.go_on_rejecting() if accumulator else ():
+            self._publish(profile)
+
     def finish(self, end: SeriesEnd) -> None:
         """Evaluate everything once more, and publish the final results, unless other series of the sample follow."""
         self._evaluate_last()
@@ -156,6 +164,21 @@ class SeriesReduction:
             self.start.fates.excluded["no monitor"] += len(frames) - len(weighed)
         return weighed
 
+    def _with_rejection(self, rows: FrameRows, accumulator: Accumulator, slot_set: int) -> FrameRows:
+        """The rows with profiles of each frame that leave outliers out, where those are asked for."""
+        integrator, rejection = accumulator.integrator, self._settings.each_frame
+        if not rejection.methods or rows.profiles is None:
+            return rows
+        if self._each_frame is None:
+            device = integrator.context.devices[0]
+            negatives = accumulator.validity.lowest < 0
+            self._each_frame = FrameRejection(self.geometry, integrator.dtype, device, rejection, negatives=negatives)
+        frames = integrator.slot_set(slot_set)[: rows.frame.size]
+        ((kind, found),) = self._each_frame.profiles(frames, accumulator.validity).items()
+        weights = 1.0 if rows.monitor is None else rows.monitor[:, np.newaxis]
+        intensity, sem = ((values / weights).astype(np.float32) for values in (found.intensity, found.sem))
+        return replace(rows, profiles=replace(rows.profiles, kind=kind, intensity=intensity, sem=sem))
+
     def _find_gap_dummy(self, frame: NDArray[np.generic]) -> None:
         accumulator = self._open(frame.dtype)
         value = None if self._settings.dummies is not None else gap_dummy(frame, self._gaps)
@@ -173,7 +196,7 @@ class SeriesReduction:
             self._begin_block()
         part = frames[: self.accumulation.room(frames)]
         accumulator = self._open(part[0].dtype)
-        rows = self.accumulation.add(accumulator, part, slot_set)
+        rows = self._with_rejection(self.accumulation.add(accumulator, part, slot_set), accumulator, slot_set)
         self.n_frames += len(part)
         self.start.fates.reduced += len(part)
         self._publish(rows)
@@ -213,8 +236,10 @@ class SeriesReduction:
         statistics = accumulator.evaluate()
         profiles = accumulator.profiles()
         now_s = self._clock.monotonic_s()
-        if is_last or now_s - self._rejected_s >= REJECTION_INTERVALS * self._settings.interval_s:
+        if is_last:
             profiles += accumulator.reject_outliers()
+        elif now_s - self._rejected_s >= REJECTION_INTERVALS * self._settings.interval_s:
+            accumulator.begin_rejection()
             self._rejected_s = now_s
         for profile in profiles:
             self._publish(profile)

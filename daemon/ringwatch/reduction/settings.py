@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ringwatch.config import StopConfig, WindowConfig
 from ringwatch_gpu.noise import PixelVariance
 from ringwatch_gpu.rejection import NO_REJECTION, Rejection
+from ringwatch_gpu.sums import ErrorModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +38,16 @@ class ReductionSettings:
         Which of these frames.
     monitor_reference
         The monitor at which intensities are given; with it frames without a monitor are excluded.
+    error_model
+        Of the published profiles.
     rejection
-        Which outlier-rejecting profiles are made of the summed image.
+        Which outlier-rejecting profiles are made of the summed image, with which error model.
     variance
         Variance of a pixel from its signal, for the mean profiles and as the noise of the statistics.
+    keeps_frame_sums
+        Whether the exact sums of each frame go with its row.
+    each_frame
+        Which one outlier-rejecting profile takes the place of the mean of each single frame; for recorded frames.
     versions
         Names and versions for the result files.
     """
@@ -54,8 +61,11 @@ class ReductionSettings:
     scope: Literal["series", "sample", "frame"] = "series"
     window: WindowConfig = field(default_factory=WindowConfig)
     monitor_reference: float | None = None
+    error_model: ErrorModel = "azimuthal"
     rejection: Rejection = NO_REJECTION
     variance: PixelVariance | None = None
+    keeps_frame_sums: bool = False
+    each_frame: Rejection = NO_REJECTION
     versions: Mapping[str, str] = field(default_factory=dict)
 
     @property

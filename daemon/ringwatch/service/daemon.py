@@ -193,7 +193,8 @@ class Daemon:
         config = self._config.publish.hdf5
         if config is None:
             return None
-        return Hdf5Publisher(config.root, config.name, config.flush_s, self._config.model_dump_json())
+        as_text = self._config.model_dump_json()
+        return Hdf5Publisher(config.root, config.name, config.flush_s, as_text, stored=config.frames)
 
     def _make_stopper(self) -> Stopper | None:
         stop = self._config.stop

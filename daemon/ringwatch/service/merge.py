@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import reduce as fold
 from operator import add
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from ringwatch.clock import SystemClock
 from ringwatch.messages import Profile
 from ringwatch.publish.result_file import StoredResult, read_result, write_result
 from ringwatch.service.offline import RefusedError, Summary
-from ringwatch_gpu.sums import RingSums
+from ringwatch_gpu.sums import ErrorModel, RingSums
 
 
 def merge(paths: Sequence[Path], out: Path) -> Summary:
@@ -35,9 +35,12 @@ def merge(paths: Sequence[Path], out: Path) -> Summary:
     _require_same_digest(paths, parts)
     union = fold(add, (_stored_sums(path, part) for path, part in zip(paths, parts, strict=True)))
     merged = _merged(paths, parts, union)
+    model, mean = _error_model(merged), union.profile
+    mean = mean if model == "azimuthal" else mean.with_variance(mean.signal)
     profile = Profile(
-        merged.origin, merged.time_ns, "mean", "union", "all", union.n_frames, merged.radial, **vars(union.profile)
-    )
+        merged.origin, merged.time_ns, "mean", "union", "all", union.n_frames, merged.radial,
+        **vars(mean), error_model=model,
+    )  # fmt: skip
     write_result(out, merged, config=merged.config, profiles=[profile], frames=[part.frames for part in parts])
     return Summary([out], union.n_frames)
 
@@ -109,6 +112,15 @@ def _added(images: Sequence[NDArray[Any] | None]) -> NDArray[Any] | None:
     """Sum of the images, None if one of the results has none."""
     known = [image for image in images if image is not None]
     return fold(np.add, known) if len(known) == len(images) else None
+
+
+def _error_model(stored: StoredResult) -> ErrorModel:
+    """The model of the configuration where the sums alone tell it: not with a dark or another variance of a pixel."""
+    config = json.loads(stored.config)
+    profiles, geometry = config.get("profiles") or {}, config.get("geometry") or {}
+    is_plain = geometry.get("dark") is None and profiles.get("variance", "off") == "off"
+    named = profiles.get("error_model") if is_plain else None
+    return next((model for model in get_args(ErrorModel) if model == named), "azimuthal")
 
 
 def _stored_sums(path: Path, stored: StoredResult) -> RingSums:

@@ -16,6 +16,7 @@ from ringwatch.messages import (
     Frame,
     FrameRows,
     Profile,
+    ProfileKind,
     Result,
     SeriesEnd,
     SeriesEvent,
@@ -26,15 +27,18 @@ from ringwatch.messages import (
 )
 from ringwatch.publish import nexus
 from ringwatch.publish.nexus import Columns
-from ringwatch.publish.result_file import write_result
+from ringwatch.publish.result_file import ResultFileError, write_result
+from ringwatch.reduction.accumulator import too_few
 from ringwatch.reduction.geometry import GeometrySource
 from ringwatch.reduction.pipeline import Reduction
 from ringwatch.service.i0 import read_i0
 from ringwatch.service.images import read_image
-from ringwatch.service.settings import reduction_settings
+from ringwatch.service.settings import only, reduction_settings
+from ringwatch.service.spool import Spool
 from ringwatch.stream.decompress import decode_into
 from ringwatch.stream.frames_file import FramesFile
 from ringwatch_gpu import devices
+from ringwatch_gpu.sums import RingSums
 from ringwatch_gpu.tables import BATCH
 
 SERIES = 1
@@ -52,12 +56,16 @@ class RefusedError(RingwatchError):
 
 @dataclass(slots=True)
 class Summary:
-    """What came out: ``snapshot`` and ``decision`` are the last ones, ``frames`` is how many counted."""
+    """What came out: ``snapshot`` and ``decision`` are the last ones, ``frames`` is how many counted.
+
+    ``warning`` tells that the profiles of single frames mean little, and why.
+    """
 
     paths: Sequence[Path]
     frames: int
     snapshot: Snapshot | None = None
     decision: Decision | None = None
+    warning: str | None = None
 
 
 class FrameClock:
@@ -81,6 +89,7 @@ def reduce_files(
     out: Path,
     progress: Progress = lambda done, total: None,
     i0: Sequence[str] = (),
+    each_frame: ProfileKind | None = None,
 ) -> Summary:
     """Reduce all frames of all files as one series, and write the result.
 
@@ -92,6 +101,8 @@ def reduce_files(
         Name of the result file; never overwritten. Of a window in blocks each has its own: OUT_2.h5 and so on.
     i0
         What `read_i0` reads: the monitor of each frame.
+    each_frame
+        Which profile of each single frame is stored; the outlier-rejecting ones take some 0.1 s a frame.
 
     Raises
     ------
@@ -100,12 +111,17 @@ def reduce_files(
     device = devices.choose(config.device.platform, config.device.type)
     reference = _monitor_reference(config) if i0 else None
     _require_frames(config.accumulate.window)
-    settings = replace(reduction_settings(config, device), decision_gap_s=0.0, monitor_reference=reference)
+    settings = replace(
+        reduction_settings(config, device),
+        decision_gap_s=0.0,
+        monitor_reference=reference,
+        each_frame=only(each_frame, config.profiles),
+    )
     if settings.stop is not None:  # there is nobody to stop
         settings = replace(settings, stop=settings.stop.model_copy(update={"via": "none"}))
     clock = FrameClock()
     messages = _Messages(files, progress, i0)
-    results = _Results(clock, out, config.model_dump_json())
+    results = _Results(clock, out, config.model_dump_json(), _spool(out), each_frame)
     reduction = Reduction(
         messages.get_batch,
         messages.take_full_batch,
@@ -124,6 +140,7 @@ def reduce_files(
     finally:
         reduction.close()
         messages.close()
+        results.rows.close()
     return results.summary()
 
 
@@ -152,6 +169,14 @@ def _require_plain_counts(config: Config | FilesConfig) -> None:
 def _require_frames(window: WindowConfig) -> None:
     if window.seconds is not None:
         raise ConfigError(["accumulate.window.seconds: recorded frames have no time of arrival, give frames instead"])
+
+
+def _spool(out: Path) -> Spool:
+    """Where rows of frames wait: beside the result."""
+    try:
+        return Spool(out.parent)
+    except OSError as error:
+        raise ResultFileError(out, f"cannot be written: {error}") from error
 
 
 class _Messages:
@@ -219,7 +244,8 @@ class _Results:
     clock: FrameClock
     out: Path
     config: str
-    rows: list[Columns] = field(default_factory=list)
+    rows: Spool
+    each_frame: ProfileKind | None
     snapshots: list[Columns] = field(default_factory=list)
     decisions: list[Columns] = field(default_factory=list)
     profiles: dict[str, Profile] = field(default_factory=dict)
@@ -228,13 +254,14 @@ class _Results:
     paths: list[Path] = field(default_factory=list)
     n_frames: int = 0
     refusal: str = ""
+    warning: str | None = None
     started_ns: int | None = None
 
     def take(self, result: Result) -> None:
         """Keep one result, or write all of a block."""
         match result:
             case FrameRows():
-                self.rows.append(nexus.frame_columns(result))
+                self._keep(nexus.frame_columns(result, "profiles" if self.each_frame else "none"))
                 self.clock.frames += result.frame.size
             case Snapshot():
                 self.snapshots.append(nexus.snapshot_columns(result))
@@ -253,13 +280,20 @@ class _Results:
             case _:
                 pass
 
+    def _keep(self, columns: Columns) -> None:
+        try:
+            self.rows.add(columns)
+        except OSError as error:
+            raise ResultFileError(self.out, f"cannot be written: {error}") from error
+
     def summary(self) -> Summary:
         """What was written, if there was something to write."""
         if self.refusal or not self.paths:
             raise RefusedError(self.refusal or "no frame could be reduced: nothing to write")
-        return Summary(self.paths, self.n_frames, self.last_snapshot, self.last_decision)
+        return Summary(self.paths, self.n_frames, self.last_snapshot, self.last_decision, self.warning)
 
     def _write(self, result: SeriesResult) -> None:
+        self.warning = self._few_counts(result)
         number = len(self.paths) + 1
         path = self.out if number == 1 else self.out.with_stem(f"{self.out.stem}_{number}")
         write_result(
@@ -272,9 +306,20 @@ class _Results:
             decisions=self.decisions,
             rings=nexus.ring_table(self.last_snapshot) if self.last_snapshot else None,
             started_ns=self.started_ns,
+            frame_profiles={"kind": self.each_frame or "mean"} | ({"warning": self.warning} if self.warning else {}),
         )
         self.paths.append(path)
         self.n_frames += result.n_frames
-        for kept in (self.rows, self.snapshots, self.decisions):
+        self.rows.clear()
+        for kept in (self.snapshots, self.decisions):
             kept.clear()
         self.profiles.clear()
+
+    def _few_counts(self, result: SeriesResult) -> str | None:
+        """Why the profiles of single frames mean little, if they do."""
+        if self.each_frame != "quantile" or result.sums is None:
+            return None
+        units = result.norm_quantum, result.signal_quantum
+        union = RingSums(result.sums, result.n_frames, "", *units, is_exact=result.exact).profile
+        filled = union.count > 0
+        return too_few(union.signal[filled] / union.count[filled])

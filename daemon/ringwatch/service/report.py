@@ -21,6 +21,8 @@ def summary_lines(summary: Summary) -> list[str]:
             lines.append(f"{snapshot.fates.excluded.total()} frames were excluded: {dict(snapshot.fates.excluded)}")
     if summary.decision is not None:
         lines.append(summary.decision.sentence)
+    if summary.warning is not None:
+        lines.append(f"profiles of single frames: {summary.warning}")
     return [*lines, *(f"result: {path}" for path in summary.paths)]
 
 

@@ -1,6 +1,7 @@
 """A configuration and a device in, what the reduction needs to know out: the same live and offline."""
 
 import os
+from dataclasses import replace
 from importlib.metadata import version
 
 import numpy as np
@@ -8,6 +9,7 @@ import pyopencl as cl
 from numpy.typing import NDArray
 
 from ringwatch.config import Config, FilesConfig, ProfilesConfig, RingsConfig
+from ringwatch.messages import ProfileKind
 from ringwatch.reduction.settings import ReductionSettings
 from ringwatch_gpu.noise import PixelVariance
 from ringwatch_gpu.rejection import Rejection, SigmaClip
@@ -25,6 +27,7 @@ def reduction_settings(config: Config | FilesConfig, device: cl.Device) -> Reduc
     GeometryError
         pyFAI does not know the calibrant.
     """
+    hdf5 = config.publish.hdf5 if isinstance(config, Config) else None
     return ReductionSettings(
         interval_s=config.profiles.interval_s,
         dummies=config.geometry.dummies,
@@ -33,8 +36,10 @@ def reduction_settings(config: Config | FilesConfig, device: cl.Device) -> Reduc
         stop=config.stop,
         scope=config.accumulate.scope,
         window=config.accumulate.window,
+        error_model=config.profiles.error_model,
         rejection=rejection(config.profiles),
         variance=variance(config.profiles),
+        keeps_frame_sums=hdf5 is not None and hdf5.frames == "sums",
         versions=versions(device),
     )
 
@@ -43,7 +48,18 @@ def rejection(profiles: ProfilesConfig) -> Rejection:
     """Which outlier-rejecting profiles the configuration asks for."""
     clip = None if profiles.sigma_clip == "off" else SigmaClip(profiles.sigma_clip.thres, profiles.sigma_clip.max_iter)
     band = None if profiles.quantile == "off" else profiles.quantile
-    return Rejection(clip, band, profiles.median_clip, variance(profiles))
+    return Rejection(clip, band, profiles.median_clip, variance(profiles), profiles.error_model)
+
+
+def only(kind: ProfileKind | None, profiles: ProfilesConfig) -> Rejection:
+    """One outlier-rejecting profile alone, as the configuration has it, or with defaults where it is off there."""
+    asked, default = rejection(profiles), Rejection()
+    return replace(
+        asked,
+        sigma_clip=(asked.sigma_clip or default.sigma_clip) if kind == "sigma_clip" else None,
+        quantile=(asked.quantile or default.quantile) if kind == "quantile" else None,
+        median_clip=kind == "median_clip",
+    )
 
 
 def variance(profiles: ProfilesConfig) -> PixelVariance | None:

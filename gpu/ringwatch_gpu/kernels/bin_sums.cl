@@ -58,6 +58,7 @@ typedef struct {
     global double *w, *x;
     global uint *key, *list; /* bits of x as a float, which are in its order; some entries */
     uint entries;            /* a multiple of LANES */
+    double gain, floor;      /* variance of noise: gain s + floor w; of counts without a dark 1 and 0 */
 } Ring;
 
 typedef struct {
@@ -95,7 +96,13 @@ void add_lanes(double8 (*lanes)[VECTORS], const uint sums, double *total, Worksp
 }
 #endif
 
-/* Sums over the pixels that a rule keeps, and their variance about the mean: SUMS makes both for a rule. */
+/* Variance of a pixel by its counts (Poisson), at least 1 as in pyFAI. */
+REAL count_variance(const Ring ring, const REAL s, const REAL w) {
+    return max((REAL)1, ring.gain * s + ring.floor * w);
+}
+
+/* Sums over the pixels that a rule keeps, and their variance: about the mean (azimuthal), or that of their counts. SUMS
+ * makes both for a rule; which variance, is known to the compiler. */
 #define SUMS(RULE, KEPT, SUM_KEPT, ADD_VARIANCE)                                                                       \
     Sums SUM_KEPT(const Ring ring, const RULE rule, SHARED Workspace *work) {                                          \
         REAL lanes[KEPT_SUMS][VECTORS];                                                                                \
@@ -116,7 +123,7 @@ void add_lanes(double8 (*lanes)[VECTORS], const uint sums, double *total, Worksp
         return sums;                                                                                                   \
     }                                                                                                                  \
                                                                                                                        \
-    Sums ADD_VARIANCE(Sums sums, const Ring ring, const RULE rule, SHARED Workspace *work) {                           \
+    Sums ADD_VARIANCE(Sums sums, const bool of_counts, const Ring ring, const RULE rule, SHARED Workspace *work) {     \
         const double mean = mean_of(sums);                                                                             \
         REAL lanes[1][VECTORS];                                                                                        \
         for (uint v = 0; v < VECTORS; v++)                                                                             \
@@ -124,8 +131,8 @@ void add_lanes(double8 (*lanes)[VECTORS], const uint sums, double *total, Worksp
         for (uint i = LANE; i < ring.entries; i += LANES)                                                              \
             for (uint v = 0; v < VECTORS; v++) {                                                                       \
                 const REAL s = LOAD(ring.s, i + 8 * v), w = LOAD(ring.w, i + 8 * v), x = LOAD(ring.x, i + 8 * v);      \
-                const REAL d = KEPT(rule, s, w, x) * (s - w * mean);                                                   \
-                lanes[0][v] += d * d;                                                                                  \
+                const REAL share = KEPT(rule, s, w, x), d = share * (s - w * mean);                                    \
+                lanes[0][v] += of_counts ? share * share * count_variance(ring, s, w) : d * d;                         \
             }                                                                                                          \
         add_lanes(lanes, 1, &sums.variance, work);                                                                     \
         return sums;                                                                                                   \

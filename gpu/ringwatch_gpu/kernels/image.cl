@@ -30,7 +30,7 @@
 #define MISSING_PLANES 2
 #endif
 
-#define LOST_PLANES (5 + MISSING_PLANES)
+#define LOST_PLANES (6 + MISSING_PLANES)
 #define LOW_HALF 0xFFFFFFFFUL
 #define CAKE (SECTORS * BINS)
 
@@ -59,7 +59,8 @@ kernel void first_pass(
     const uint shift,                /* bits that N - N_p loses in the cake */
     global ulong *cakes,             /* sum S and coarse sum of g (N - N_p), [COPIES][2][SECTORS][BINS], zero before */
     global ulong *partial)           /* of pixels that lost frames: sum S, number of pixels lost in all frames, their
-                                        norms, g (N - N_p) as sums of 32-bit digits, S / N_p (double),
+                                        norms, g (N - N_p) as sums of 32-bit digits; of all pixels: the number of those
+                                        that are valid and have S = 0; of pixels that lost frames: S / N_p (double),
                                         (g N)^2 - (g N_p)^2 (double), [ITEMS][LOST_PLANES][BINS] */
 {
     const uint item = get_global_id(0);
@@ -77,6 +78,8 @@ kernel void first_pass(
             const ulong s = ((ulong)image_high[i] << 32) | image_low[i];
             ADD(sums[bin], s);
             const EXPOSURE lost = image_lost[i];
+            if (s == 0 && lost < exposure)
+                losses[(3 + MISSING_PLANES) * BINS + bin]++;
             if (lost) {
                 const ulong g = norm_q[i], valid = exposure - lost, missing = g * (lost & LOW_HALF);
                 const double full = (double)g * (double)exposure, weight = (double)g * (double)valid;
@@ -93,8 +96,8 @@ kernel void first_pass(
 #else
                 at[4 * BINS] += missing >> 32;
 #endif
-                add_double(at + (3 + MISSING_PLANES) * BINS, valid ? (double)(long)s / ((double)valid * UNIT) : 0.0);
-                add_double(at + (4 + MISSING_PLANES) * BINS, full * full - weight * weight);
+                add_double(at + (4 + MISSING_PLANES) * BINS, valid ? (double)(long)s / ((double)valid * UNIT) : 0.0);
+                add_double(at + (5 + MISSING_PLANES) * BINS, full * full - weight * weight);
             }
         }
     }

@@ -1,15 +1,16 @@
 /* Outlier-rejecting profiles of the summed image: sigma clipping, mean between quantiles, median and Poisson clipping.
  *
  * Built after bin_sums.cl and bin_quantiles.cl, with -D LANES=<2^n, 8 or more> -D GROUPED=<0|1> -D METHODS=<see the enum>
- * -D SIGNED=<1 where sums may be negative>, and with -D MONITORED where frames count for their monitor (N_p is then a sum
- * of exposures, see image.cl).
+ * -D SIGNED=<1 where sums may be negative> -D CLIPS_BY_COUNTS=<0|1> -D VARIANCE_OF_COUNTS=<0|1>: whether the variance is
+ * that of the counts (Poisson) instead of that along the ring (azimuthal), in sigma clipping's limit and in what is
+ * written; and with -D MONITORED where frames count for their monitor (N_p is then a sum of exposures, see image.cl).
  *
  * `sort_pixels` puts the pixels in the order of their bins. (Reading the image in the order of the detector and writing
  * in that of the bins takes a quarter of the time of the opposite.) `reject` takes the bins one after another, a work-item
  * on CPUs (GROUPED=0), a work-group of LANES work-items on GPUs (GROUPED=1), and makes all profiles of one before it goes
- * to the next: what it needs stays in a cache. With S the sum over the N_p frames in which a pixel was valid and g its
- * norm, s = S, w = g N_p, x = s / w. Entries that are no pixel, or one that was never valid, have s = w = 0 and x =
- * infinity, and count nowhere.
+ * to the next: what it needs stays in a cache. It may be run for some of the bins at a time. With S the sum over the N_p
+ * frames in which a pixel was valid and g its norm, s = S, w = g N_p, x = s / w. Entries that are no pixel, or one that was
+ * never valid, have s = w = 0 and x = infinity, and count nowhere.
  *
  * All sums are made in one order, and quantiles do not depend on any: every device keeps the same pixels.
  */
@@ -70,7 +71,7 @@ SUMS(Noise, in_noise, sum_noise, add_noise_variance)
 
 Sums sigma_clip(const Ring ring, const double thres, const uint max_iter, SHARED Workspace *work) {
     Interval rule = {-DBL_MAX, DBL_MAX};
-    Sums kept = add_interval_variance(sum_interval(ring, rule, work), ring, rule, work);
+    Sums kept = add_interval_variance(sum_interval(ring, rule, work), CLIPS_BY_COUNTS, ring, rule, work);
     bool goes_on = kept.count > 0;
     for (uint cycle = 0; cycle < max_iter && goes_on; cycle++) {
         const double chauvenet = sqrt(2 * log(max(FEWEST, kept.count) / SQRT_2_PI)), mean = mean_of(kept);
@@ -79,34 +80,37 @@ Sums sigma_clip(const Ring ring, const double thres, const uint max_iter, SHARED
         rule.highest = min(rule.highest, mean + limit);
         const Sums sums = sum_interval(ring, rule, work);
         const bool changed = sums.count != kept.count;
-        const Ring to_do = {ring.s, ring.w, ring.x, ring.key, ring.list, changed ? ring.entries : 0};
-        const Sums fewer = add_interval_variance(sums, to_do, rule, work);
+        const Ring to_do = {ring.s,   ring.w,    ring.x, ring.key, ring.list, changed ? ring.entries : 0,
+                            ring.gain, ring.floor};
+        const Sums fewer = add_interval_variance(sums, CLIPS_BY_COUNTS, to_do, rule, work);
         kept = changed ? fewer : kept;
         goes_on = changed && kept.count > 0;
     }
+    if (CLIPS_BY_COUNTS != VARIANCE_OF_COUNTS)
+        kept = add_interval_variance(kept, VARIANCE_OF_COUNTS, ring, rule, work);
     return kept;
 }
 
 Sums quantile(const Ring ring, const double qmin, const double qmax, SHARED Workspace *work) {
     const Band band = band_of(ring, qmin, qmax, work);
-    return add_band_variance(sum_band(ring, band, work), ring, band, work);
+    return add_band_variance(sum_band(ring, band, work), VARIANCE_OF_COUNTS, ring, band, work);
 }
 
-Sums median_clip(const Ring ring, const double gain, const double floor, SHARED Workspace *work) {
+Sums median_clip(const Ring ring, SHARED Workspace *work) {
     const double centre = median(ring, work);
     key_distances(ring, centre, work);
     count_coarse(ring, work);
-    Noise rule = {centre, CLIP_SIGMAS * MAD_TO_SIGMA * median(ring, work), gain, floor};
+    Noise rule = {centre, CLIP_SIGMAS * MAD_TO_SIGMA * median(ring, work), ring.gain, ring.floor};
     Sums kept = sum_noise(ring, rule, work);
     for (uint pass = 0; pass < CLIP_PASSES; pass++) {
-        const Noise next = {mean_of(kept), 0, gain, floor};
+        const Noise next = {mean_of(kept), 0, ring.gain, ring.floor};
         const Sums sums = sum_noise(ring, next, work);
         if (sums.count > 0) {
             rule = next;
             kept = sums;
         }
     }
-    return add_noise_variance(kept, ring, rule, work);
+    return add_noise_variance(kept, VARIANCE_OF_COUNTS, ring, rule, work);
 }
 
 /* Writes the sums of a bin, zeros where its pixels have no weight. */
@@ -146,7 +150,8 @@ kernel void reject(
     global const uint *bin_start,    /* its first entry, and the end of the last, [bins + 1] */
     global const uint *first_bin,    /* of each work-item or work-group, and the end of the last, [items + 1] */
     const uint bins,
-    const EXPOSURE exposure,         /* N of the summed image */
+    const uint first_item,           /* which item the first of this run is */
+    const EXPOSURE exposure,         /* N of the summed image when it was sorted */
     const double weight_unit,        /* weights are multiplied by it, so that those of a bin stay below 2^62 */
     const double thres, const uint max_iter, const double qmin, const double qmax,
     const double gain, global const double *floors, /* noise of a sum: gain x signal + floor x norm, [bins] */
@@ -158,11 +163,12 @@ kernel void reject(
 #else
     Workspace work;
 #endif
-    const uint item = get_group_id(0), scratch = bin_start[first_bin[item]];
+    const uint item = first_item + get_group_id(0), scratch = bin_start[first_bin[item]];
     for (uint bin = first_bin[item]; bin < first_bin[item + 1]; bin++) {
         const uint start = bin_start[bin];
         const Ring ring = {sums + start,   weights + scratch, ratios + scratch,
-                           keys + scratch, lists + scratch,   bin_start[bin + 1] - start};
+                           keys + scratch, lists + scratch,   bin_start[bin + 1] - start,
+                           gain,           floors[bin] / weight_unit};
         ulong total = 0;
         uint lowest = UINT_MAX, highest = 0;
         for (uint i = LANE; i < ring.entries; i += STEP) {
@@ -189,6 +195,6 @@ kernel void reject(
         if (METHODS & QUANTILE)
             write(quantile(ring, qmin, qmax, &work), work.total, profiles + 5 * (bins + bin));
         if (METHODS & MEDIAN_CLIP)
-            write(median_clip(ring, gain, floors[bin] / weight_unit, &work), work.total, profiles + 5 * (2 * bins + bin));
+            write(median_clip(ring, &work), work.total, profiles + 5 * (2 * bins + bin));
     }
 }

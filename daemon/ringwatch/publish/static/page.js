@@ -112,6 +112,7 @@ function classText() {
 function chips() {
   const list = sampleChips();
   if (facts.warning) list.push({ text: facts.warning, bad: true, title: "", long: true });
+  if (facts.profile_warning) list.push({ text: facts.profile_warning, bad: false, title: "", long: true });
   if (facts.problem && facts.problem !== facts.sentence) list.push({ text: facts.problem, bad: true, title: "", long: true });
   for (const [fate, always] of [["missing", true], ["skipped", true], ["malformed", true], ["excluded", false]]) {
     const count = facts[fate];
