@@ -29,7 +29,7 @@ def test_each_frame_is_rejected_alone(device: cl.Device, rejection: Rejection | 
 
 
 def test_a_frame_of_another_shape_is_refused(device: cl.Device) -> None:
-    with pytest.raises(ValueError, match="do not fit"):
+    with pytest.raises(ValueError, match="does not fit"):
         Integrator(GEOMETRY, device).reject(np.zeros((3, 4), "u2"))
 
 
