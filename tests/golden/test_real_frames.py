@@ -24,8 +24,8 @@ from ringwatch_gpu.verification import Verification
 
 FILES = ("ge41rt_ceo2", "id11_dac", "pil1m_ceo2", "pil1m_fe3o4_map", "pil2m_ceo2_chess")
 TWO_PASS = 1e-7
-FRAMES = 20
-"""Of the 40 of the diamond anvil cell: two batches and a half."""
+FRAMES = 12
+"""Of the 40 of the diamond anvil cell: a batch and a half."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def test_any_order_any_batches_and_merged_halves_give_the_same_bits(
     data = recording("id11_dac")
     batch, order = batch_for(data, device), np.random.default_rng(3).permutation(len(data.frames))
     shuffled = union(data, batch, order, batch_size=3)
-    halves = union(data, batch, order[:13], 5) + union(data, batch, order[13:], 1)
+    halves = union(data, batch, order[:7], 5) + union(data, batch, order[7:], 1)
     assert np.array_equal(shuffled.words, pooled("id11_dac"))
     assert np.array_equal(halves.words, pooled("id11_dac"))
 
@@ -175,16 +175,16 @@ def test_summed_image_holds_the_signal_and_norm_of_the_union(device: cl.Device, 
 def test_each_frame_equals_numpy_and_two_pass_float64(device: cl.Device, recording: Load) -> None:
     data = recording("id11_dac")
     geometry, batch = data.geometry, batch_for(data, device)
-    for first in range(0, 2 * BATCH, BATCH):
-        batch.slots[:] = data.frames[first : first + BATCH]
-        sums = batch.integrate(BATCH, data.validity)
+    for part in (data.frames[:BATCH], data.frames[BATCH:]):
+        batch.slots[: len(part)] = part
+        sums = batch.integrate(len(part), data.validity)
         profiles = ring_profiles(sums.rows(batch.static), geometry.norm_quantum)
-        for slot in range(BATCH):
-            ok = ~(data.validity.invalid(data.frames[first + slot]) | geometry.mask)
-            assert sums.signal[slot].sum() == data.frames[first + slot][ok].sum(dtype=np.uint64)
+        for slot, frame in enumerate(part):
+            ok = ~(data.validity.invalid(frame) | geometry.mask)
+            assert sums.signal[slot].sum() == frame[ok].sum(dtype=np.uint64)
             assert profiles.count[slot].sum() == ok.sum()
-        for slot in (0, 5):
-            alone = replace(data, frames=data.frames[first + slot : first + slot + 1])
+        for slot in (0, 3):
+            alone = replace(data, frames=part[slot : slot + 1])
             found = RingProfile(*(getattr(profiles, field.name)[slot] for field in fields(RingProfile)))
             assert_same_profile(found, two_pass(alone), geometry.azimuth_fraction)
 

@@ -70,9 +70,10 @@ def load(folder: Path, cache_dir: Path, name: str) -> Recording:
     for frame in frames:
         mask |= validity.invalid(frame)
     geometry = Geometry.from_poni(folder / f"{name}.poni", frames.shape[1:], cache_dir=cache_dir).masked(mask)
-    profiles = [reduced(frames, geometry, Rejection(quantile=quantile)) for quantile in (BAND, (0.5, 0.5))]
+    profiles = reduced(frames, geometry, Rejection(quantile=BAND))
+    median = reduced(frames, geometry, Rejection(None, (0.5, 0.5), median_clip=False))["quantile"]
     image = np.where(mask, 0, frames.sum(axis=0, dtype=np.uint64))
-    return Recording(geometry, frames, image, len(frames), profiles[0], profiles[1]["quantile"])
+    return Recording(geometry, frames, image, len(frames), profiles, median)
 
 
 def reduced(frames: np.ndarray, geometry: Geometry, rejection: Rejection) -> dict[str, RingProfile]:

@@ -1,6 +1,9 @@
 """Small made-up geometries and frames, awkward on purpose."""
 
 import json
+import os
+from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +25,16 @@ Rot2: 0.001
 Rot3: 0
 Wavelength: 3e-11
 """
+
+
+def with_types(
+    shapes_and_bins: Sequence[tuple[tuple[int, int], int]],
+) -> list[tuple[tuple[int, int], int, str]]:
+    """Every shape with every pixel type. The kernels are the same for signed and unsigned ones: without RINGWATCH_FULL
+    signed pixels come in the last shape only."""
+    full = "RINGWATCH_FULL" in os.environ
+    signed = product(shapes_and_bins if full else shapes_and_bins[-1:], ("i1", "i2", "i4"))
+    return [(*made, dtype) for made, dtype in (*product(shapes_and_bins, ("u1", "u2", "u4")), *signed)]
 
 
 def geometry(shape: tuple[int, int], bins: int, masked: float = 0.05, seed: int = 0) -> Geometry:

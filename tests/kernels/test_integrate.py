@@ -24,7 +24,6 @@ from . import synthetic
 SHAPES_AND_BINS = [((1, 1), 1), ((3, 5), 40), ((37, 53), 11), ((64, 64), 1), ((97, 131), 300), ((97, 131), 2)]
 SHAPE, BINS = (37, 53), 11
 """One of them; those that serve many tests are compiled once."""
-DTYPES = ["u1", "u2", "u4", "i1", "i2", "i4"]
 
 
 @pytest.fixture(params=get_args(Form))
@@ -50,8 +49,7 @@ def check(
     return expected
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("shape", "bins"), SHAPES_AND_BINS)
+@pytest.mark.parametrize(("shape", "bins", "dtype"), synthetic.with_types(SHAPES_AND_BINS))
 def test_sums_are_those_of_the_specification(
     device: cl.Device, form: Form, shape: tuple[int, int], bins: int, dtype: str
 ) -> None:

@@ -14,7 +14,7 @@ from ringwatch_gpu.sums import RingProfile, RingSums
 from ringwatch_gpu.validity import Validity
 
 from . import synthetic
-from .test_image import CAKE_RTOL, EXACT, FLOATS, RTOL, SCATTER_ATOL, SHAPE
+from .test_image import BINS, CAKE_RTOL, EXACT, FLOATS, RTOL, SCATTER_ATOL, SHAPE
 
 # Frames of which some had hardly any beam; the last one so much that its square takes 64 bits.
 EXPOSURE = monitor.exposure([1.0, 0.5, 1e-6, 1.7, 3.3, 0.99, 1.0, 2.0, 1.1, 0.01, 4095.9], 1.0)
@@ -56,7 +56,7 @@ def test_pixels_lose_the_exposure_of_frames_in_which_they_are_invalid(
     device: cl.Device, form: Form, kind: str, invalid: float
 ) -> None:
     frames = frames_of(SHAPE, np.dtype(kind), invalid)
-    integrator, _ = summed(device, form, frames, 13)
+    integrator, _ = summed(device, form, frames, BINS)
     geometry, flat = integrator.geometry, frames.reshape(N_FRAMES, -1)
     expected = reference.lost_exposure(flat, geometry.bin_table, geometry.bins, Validity.of(frames.dtype), EXPOSURE)
     found = integrator.read_lost_exposure()
@@ -69,7 +69,7 @@ def test_pixels_lose_the_exposure_of_frames_in_which_they_are_invalid(
     assert not cleared.any()
 
 
-@pytest.mark.parametrize(("shape", "bins"), [((1, 1), 1), ((3, 5), 40), ((2, 700), 3), (SHAPE, 13)])
+@pytest.mark.parametrize(("shape", "bins"), [((1, 1), 1), ((3, 5), 40), ((2, 900), 1), (SHAPE, BINS)])
 def test_evaluation_is_that_of_the_specification(
     device: cl.Device, form: Form, shape: tuple[int, int], bins: int
 ) -> None:
@@ -92,7 +92,7 @@ def test_evaluation_is_that_of_the_specification(
 
 
 def test_profiles_without_outliers_are_those_of_the_specification(device: cl.Device, form: Form) -> None:
-    integrator, _ = summed(device, form, frames_of(SHAPE, np.dtype("u2"), 0.1), 13)
+    integrator, _ = summed(device, form, frames_of(SHAPE, np.dtype("u2"), 0.1), BINS)
     total, lost = integrator.read_image()[0], integrator.read_lost_exposure()
     assert lost is not None
     all_frames, geometry = int(EXPOSURE.sum()), integrator.geometry
@@ -106,7 +106,7 @@ def test_profiles_without_outliers_are_those_of_the_specification(device: cl.Dev
 
 def test_a_frame_of_twice_the_beam_has_the_same_averaged_image(device: cl.Device, form: Form) -> None:
     """Counts and exposure doubled: intensities are those at the reference, whatever the beam."""
-    geometry = synthetic.geometry(SHAPE, 13, masked=0)
+    geometry = synthetic.geometry(SHAPE, BINS, masked=0)
     once = synthetic.frames(1, SHAPE, np.dtype("u2"), 300, 0)
     integrator = BatchIntegrator(geometry, once.dtype, device, form, monitored=True)
     images = []

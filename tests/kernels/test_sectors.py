@@ -17,7 +17,6 @@ from ringwatch_gpu.validity import Validity
 from . import synthetic
 
 SHAPES_AND_BINS = [((1, 1), 1), ((3, 5), 40), ((2, 900), 1), ((97, 131), 300)]
-DTYPES = ["u1", "u2", "u4", "i1", "i2", "i4"]
 U2 = np.dtype("u2")
 SHAPE = (37, 53)
 
@@ -38,8 +37,7 @@ def check(integrator: BatchIntegrator, frames: np.ndarray, validity: Validity, w
     return expected
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("shape", "bins"), SHAPES_AND_BINS)
+@pytest.mark.parametrize(("shape", "bins", "dtype"), synthetic.with_types(SHAPES_AND_BINS))
 def test_sums_are_those_of_the_specification(
     device: cl.Device, form: Form, shape: tuple[int, int], bins: int, dtype: str
 ) -> None:
