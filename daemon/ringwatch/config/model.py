@@ -175,7 +175,10 @@ Quantile = Annotated[float, Field(ge=0, le=1)]
 
 
 class ProfilesConfig(Section):
-    """The azimuthal profiles: the mean, and three of the summed image that leave outliers out."""
+    """The azimuthal profiles: the mean, and three of the summed image that leave outliers out.
+
+    These three are made at once, every ten intervals and at the end; where pixels are split, only the quantiles.
+    """
 
     interval_s: Annotated[float, Field(gt=0, le=3600)] = 1.0
     """Time between two evaluations of the accumulated statistics, which also publish the profiles."""
@@ -190,18 +193,18 @@ class ProfilesConfig(Section):
     squared, in counts of the detector. It takes the place of `error_model` in the mean profiles, and that of the photon
     noise in the statistics of the spots. Without it, the noise is that of the counts before a dark is taken off."""
 
-    sigma_clip: Literal["off"] | SigmaClipConfig = Field(default="off", examples=[{"thres": 5, "max_iter": 5}])
+    sigma_clip: Literal["off"] | SigmaClipConfig = Field(default=SigmaClipConfig(), examples=["off"])
     """Mean without the pixels that are more than `thres` standard deviations from it, as pyFAI's sigma clipping: with
     Chauvenet's limit where that is larger (everywhere, if `thres` is 0), anew with the pixels that are left, at most
     `max_iter` times."""
 
     quantile: Literal["off"] | Annotated[tuple[Quantile, Quantile], AfterValidator(_in_order), Field(strict=False)] = (
-        Field(default="off", examples=[[0.5, 0.5]])
+        Field(default=(0.5, 0.5), examples=["off"])
     )
     """Mean of the pixels between two quantiles, those at the ends in part; [0.5, 0.5] is the median. It means little
     below some 20 counts a pixel."""
 
-    median_clip: bool = False
+    median_clip: bool = True
     """Mean of the pixels that agree with the noise of counts to four sigma: about the median first, then about the mean
     of what is left. For photon-counting detectors; of the three it stands the most spots."""
 
@@ -331,7 +334,7 @@ def _of_whole_pixels(profiles: ProfilesConfig, info: ValidationInfo) -> Profiles
     """Clipping compares pixels with their own noise, of which a bin has only a part where they are split."""
     geometry = info.data.get("geometry")
     clipping = {"sigma_clip": profiles.sigma_clip != "off", "median_clip": profiles.median_clip}
-    asked = [name for name, is_on in clipping.items() if is_on]
+    asked = [name for name, is_on in clipping.items() if is_on and name in profiles.model_fields_set]
     if geometry is not None and geometry.splitting != "no" and asked:
         raise ValueError(
             f'{" and ".join(asked)} need whole pixels: the parts that geometry.splitting = "{geometry.splitting}" '
@@ -341,6 +344,8 @@ def _of_whole_pixels(profiles: ProfilesConfig, info: ValidationInfo) -> Profiles
         raise ValueError('variance needs whole pixels: geometry.splitting = "no"')
     if geometry is not None and geometry.splitting != "no" and profiles.error_model != "azimuthal":
         raise ValueError(f'error_model = "{profiles.error_model}" needs whole pixels: geometry.splitting = "no"')
+    if geometry is not None and geometry.splitting != "no":
+        return profiles.model_copy(update={"sigma_clip": "off", "median_clip": False})
     return profiles
 
 

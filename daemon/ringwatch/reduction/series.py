@@ -1,5 +1,6 @@
 """One series, from its start to its end: geometry and integrator chosen, frames reduced, results published in time."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal
@@ -67,7 +68,8 @@ class SeriesReduction:
         self._settings, self._publish, self._clock = settings, publish, clock
         self._is_ready = False
         self._each_frame: FrameRejection | None = None
-        self._evaluated_s = self._snapshot_s = self._rejected_s = clock.monotonic_s()
+        self._evaluated_s = self._snapshot_s = clock.monotonic_s()
+        self._rejected_s = -math.inf
         self._published_frames = accumulation.n_frames
         self.n_frames = self._slot_set = 0
         mismatch = header_mismatch(start, self.geometry)
