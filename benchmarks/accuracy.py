@@ -23,6 +23,7 @@ from ringwatch.stream.powder import TRUTH, TUTORIAL, Powder
 from ringwatch.stream.simulator import DEFAULT_SEED, Simulator
 from ringwatch_gpu import Geometry, Integrator, RingSums
 from ringwatch_gpu.geometry_pyfai import Recipe, load_integrator
+from ringwatch_gpu.noise import Noise
 from ringwatch_gpu.reference import float_bincount
 from ringwatch_gpu.spottiness import spottiness
 from ringwatch_gpu.sums import RingProfile
@@ -93,18 +94,28 @@ def slope(shape: tuple[int, int]) -> Array:
     return np.asarray(np.exp(-0.8 * np.hypot(y - 0.3, x - 0.6)), np.float32)
 
 
+def offset(shape: tuple[int, int]) -> Array:
+    """A dark of a few counts, in whole eighths: what is rounded before anything is summed is not compared."""
+    y, x = np.indices(shape)
+    return np.asarray(1.5 + (x % 5 + y % 7) / 8, np.float32)
+
+
+Made = Callable[[tuple[int, int]], Array]
+
+
 @dataclass(frozen=True)
 class Factors:
-    """Of the normalization."""
+    """Of the normalization, and what is taken off before."""
 
     solid_angle: bool = False
     polarization: float | None = None
-    flat: Callable[[tuple[int, int]], Array] | None = None
-    absorption: Callable[[tuple[int, int]], Array] | None = None
+    flat: Made | None = None
+    absorption: Made | None = None
+    dark: Made | None = None
 
     def maps(self, shape: tuple[int, int]) -> dict[str, Array]:
         """Those that are images."""
-        made = {"flat": self.flat, "absorption": self.absorption}
+        made = {"flat": self.flat, "absorption": self.absorption, "dark": self.dark}
         return {name: make(shape) for name, make in made.items() if make}
 
 
@@ -115,8 +126,9 @@ FACTORS = {
     "polarization": Factors(polarization=0.99),
     "flat": Factors(flat=waves),
     "absorption": Factors(absorption=slope),
+    "dark": Factors(dark=offset),
     USUAL: Factors(True, 0.99),
-    "all": Factors(True, 0.99, waves, slope),
+    "all": Factors(True, 0.99, waves, slope, offset),
 }
 
 SPLITTINGS: Mapping[str, Mapping[str, Any]] = {"no": {}}
@@ -125,15 +137,21 @@ SPLITTINGS: Mapping[str, Mapping[str, Any]] = {"no": {}}
 
 @dataclass(frozen=True)
 class Model:
-    """An error model: our profile by it (None where we have none), and whether the variance is that of counts."""
+    """An error model: our profile by it, and whether the variance is that of counts."""
 
-    profile: Callable[[RingSums], RingProfile] | None
+    profile: Callable[[RingSums, Geometry], RingProfile]
     of_counts: bool
 
 
+def by_counts(sums: RingSums, geometry: Geometry) -> RingProfile:
+    """The mean with the variance of its counts."""
+    norm = sums.profile.normalization / sums.norm_quantum
+    return sums.profile.with_variance(Noise.of(geometry).variance(sums.profile.signal, norm))
+
+
 MODELS = {
-    "azimuthal": Model(lambda sums: sums.profile, of_counts=False),
-    "poisson": Model(None, of_counts=True),
+    "azimuthal": Model(lambda sums, _: sums.profile, of_counts=False),
+    "poisson": Model(by_counts, of_counts=True),
 }
 """Keys are pyFAI's names."""
 
@@ -180,13 +198,15 @@ class Subject:
             polarization=factors.polarization,
             **SPLITTINGS[splitting],
         )
-        self.rings = rings.masked(data.mask).corrected(**self._maps)
+        corrections = {name: image for name, image in self._maps.items() if name != "dark"}
+        self.rings = rings.masked(data.mask).corrected(**corrections)
+        if factors.dark:
+            self.rings = self.rings.signed(dark=self._maps["dark"])
         self._ours = Integrator(self.rings, dummies=data.dummies)
 
-    def ours(self, frames: list[Array], model: str) -> Numbers | None:
-        """What ringwatch makes of the frames together; None where it has no such error model."""
-        profile_of = MODELS[model].profile
-        return numbers(profile_of(self._ours.integrate(frames))) if profile_of else None
+    def ours(self, frames: list[Array], model: str) -> Numbers:
+        """What ringwatch makes of the frames together."""
+        return numbers(MODELS[model].profile(self._ours.integrate(frames), self.rings))
 
     def pyfai(self, frames: list[Array], model: str, engine: str) -> Numbers | None:
         """What pyFAI makes of them, united one after the other; None where the engine does not run."""
@@ -209,26 +229,27 @@ class Subject:
         """
         parts, bins = list(self._contributions(frames)), self.rings.bins
 
-        def total(of: Callable[[Array, Array, Array, Array], Array]) -> Array:
+        def total(of: Callable[[Array, Array, Array, Array, Array], Array]) -> Array:
             return np.asarray(sum(float_bincount(part[0], of(*part), bins) for part in parts))
 
-        signal, norm = total(lambda _, c, s, g: c * s), total(lambda _, c, s, g: c * g)
+        signal, norm = total(lambda _, c, raw, s, g: c * s), total(lambda _, c, raw, s, g: c * g)
         mean = signal / np.where(norm > 0, norm, 1)
         if MODELS[model].of_counts:
-            variance = total(lambda _, c, s, g: c * c * np.maximum(s, least))
+            variance = total(lambda _, c, raw, s, g: c * c * np.maximum(raw, least))
         else:
-            variance = total(lambda b, c, s, g: (c * (s - g * mean[b])) ** 2)
-        norm_sq, count = total(lambda _, c, s, g: (c * g) ** 2), total(lambda _, c, s, g: c)
+            variance = total(lambda b, c, raw, s, g: (c * (s - g * mean[b])) ** 2)
+        norm_sq, count = total(lambda _, c, raw, s, g: (c * g) ** 2), total(lambda _, c, raw, s, g: c)
         return numbers(RingProfile.of(signal, variance, norm, norm_sq, count))
 
-    def _contributions(self, frames: list[Array]) -> Iterator[tuple[Array, Array, Array, Array]]:
-        """Bin, share, signal and norm of what valid pixels give to bins, frame by frame."""
+    def _contributions(self, frames: list[Array]) -> Iterator[tuple[Array, Array, Array, Array, Array]]:
+        """Bin, share, counts, signal and norm of what valid pixels give to bins, frame by frame."""
         bin_of, pixel, share = self._matrix
-        norm = self._norm
+        norm, dark = self._norm, np.ravel(self._maps.get("dark", np.zeros(self.rings.shape)))
         for frame in frames:
             ok = ~self._invalid(frame).ravel()[pixel]
             where = pixel[ok]
-            yield bin_of[ok], share[ok], frame.ravel()[where].astype(np.float64), norm[where]
+            raw = frame.ravel()[where].astype(np.float64)
+            yield bin_of[ok], share[ok], raw, raw - dark[where], norm[where]
 
     @cached_property
     def _matrix(self) -> tuple[Array, Array, Array]:
@@ -251,8 +272,8 @@ class Subject:
             cos_2th = np.cos(self._pyfai.center_array(shape, unit="2th_rad"))
             cos_2chi = np.cos(2 * self._pyfai.center_array(shape, unit="chi_rad"))
             norm *= 0.5 * (1 + cos_2th**2 - factors.polarization * cos_2chi * (1 - cos_2th**2))
-        for image in self._maps.values():
-            norm *= image
+        for name, image in self._maps.items():
+            norm *= 1.0 if name == "dark" else image
         return np.asarray(norm.ravel())
 
     def _invalid(self, frame: Array) -> Array:
@@ -327,9 +348,7 @@ def measure(name: str, data: DataSet, splittings: Iterable[str] = SPLITTINGS) ->
 
 def compare(subject: Subject, frames: list[Array], model: str) -> Iterator[tuple[str, Mapping[str, float]]]:
     """Each program that can, and its differences."""
-    ours = subject.ours(frames, model)
-    if ours is not None:
-        yield OURS, differences(ours, subject.float64(frames, model, least=0))
+    yield OURS, differences(subject.ours(frames, model), subject.float64(frames, model, least=0))
     truth = subject.float64(frames, model, least=1)
     for program, engine in ENGINES.items():
         theirs = subject.pyfai(frames, model, engine)
