@@ -13,6 +13,19 @@ from ringwatch_gpu.geometry import Geometry
 
 DETECTORS = ("id11_dac", "ge41rt_ceo2", "pil1m_ceo2", "pil1m_fe3o4_map", "pil2m_ceo2_chess")
 NO_SPLIT = ("no", "csr", "cython")
+THICK_SENSOR = """\
+poni_version: 3
+Detector: Pilatus1M
+Detector_config: {"sensor": {"material": "Si", "thickness": 0.001}, "orientation": 3}
+Distance: 0.1
+Poni1: 0.09
+Poni2: 0.08
+Rot1: 0.1
+Rot2: 0.0
+Rot3: 0.0
+Wavelength: 3e-11
+Parallax: True
+"""
 
 
 class Case(NamedTuple):
@@ -21,8 +34,13 @@ class Case(NamedTuple):
     mask: NDArray[np.bool_]
 
 
-@pytest.fixture(scope="module", params=DETECTORS)
-def case(request: pytest.FixtureRequest, shared_data: Path, cache_dir: Path) -> Case:
+@pytest.fixture(scope="module", params=[*DETECTORS, "parallax"])
+def case(request: pytest.FixtureRequest, cache_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Case:
+    if request.param == "parallax":
+        poni = tmp_path_factory.mktemp("parallax") / "thick.poni"
+        poni.write_text(THICK_SENSOR)
+        return make_case(poni, np.zeros((1043, 981), np.bool_), cache_dir)
+    shared_data: Path = request.getfixturevalue("shared_data")
     with h5py.File(shared_data / f"{request.param}.h5") as file:
         mask = file["entry/data/mask"][()] != 0
     return make_case(shared_data / f"{request.param}.poni", mask, cache_dir)
@@ -124,6 +142,16 @@ def test_every_unit_gives_the_bins_of_pyfai(shared_data: Path, cache_dir: Path, 
     pyfai = pyfai_count(case, geometry, case.integrator.detector.mask)
     np.testing.assert_array_equal(used_pixels(geometry), pyfai.count)
     np.testing.assert_allclose(geometry.radial, pyfai.radial, rtol=1e-15)
+
+
+def test_where_the_poni_says_parallax_pixels_move(cache_dir: Path) -> None:
+    """In a sensor of 1 mm, by up to some pixels, so that many are in another bin than without."""
+    thick, thin = (
+        Geometry.from_poni(text, cache_dir=cache_dir, bins=800, radial_range=(5.0, 50.0))
+        for text in (THICK_SENSOR, THICK_SENSOR.replace("True", "False"))
+    )
+    assert thick.digest != thin.digest
+    assert np.mean(thick.bin_table != thin.bin_table) > 0.3
 
 
 def test_without_splitting_every_coefficient_of_pyfai_is_one(case: Case) -> None:

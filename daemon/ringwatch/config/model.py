@@ -78,7 +78,8 @@ class GeometryConfig(Section):
     """Which pixel belongs to which radial bin, and which pixels do not count."""
 
     poni: Annotated[ReadableFile, Field(examples=["detector.poni"])]
-    """Calibration of the detector as pyFAI writes it (a PONI file)."""
+    """Calibration of the detector as pyFAI writes it (a PONI file), with the parallax of a thick sensor where it
+    says so."""
 
     unit: Literal["2th_deg", "2th_rad", "q_nm^-1", "q_A^-1", "r_mm"] = "2th_deg"
     """Radial axis, in pyFAI's names."""
