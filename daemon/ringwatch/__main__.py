@@ -238,6 +238,8 @@ def watch(endpoint: str, as_json: bool) -> None:
     type=click.Choice(get_args(ProfileKind)),
     help="Store this profile of each single frame; those that leave outliers out take some 0.1 s a frame.",
 )
+@click.option("--xye", is_flag=True, help="Write the mean profile beside it as text, too: 2theta, intensity, error.")
+@click.option("--plot", is_flag=True, help="Draw a figure beside it, too (PNG; needs 'ringwatch[plot]').")
 def reduce(
     files: tuple[str, ...],
     config: Path | None,
@@ -245,12 +247,18 @@ def reduce(
     i0: tuple[str, ...],
     output: Path,
     each_frame: ProfileKind | None,
+    xye: bool,
+    plot: bool,
 ) -> None:
     """Reduce recorded FILES as the daemon would, into one result file."""
-    from ringwatch.service.offline import reduce_files  # noqa: PLC0415 - likewise
+    from ringwatch.publish.exports import Export, require, write_exports  # noqa: PLC0415 - likewise
+    from ringwatch.service.offline import reduce_files  # noqa: PLC0415
     from ringwatch.service.report import summary_lines  # noqa: PLC0415
 
+    wanted: dict[Export, bool] = {"xye": xye, "png": plot}
+    kinds = [kind for kind, is_wanted in wanted.items() if is_wanted]
     with exit_codes(), progress_bar() as bar:
+        require(kinds)
         task = bar.add_task("reducing", total=None)
         summary = reduce_files(
             files,
@@ -262,6 +270,22 @@ def reduce(
         )
     for line in summary_lines(summary):
         click.echo(line)
+    with exit_codes():
+        for result in summary.paths:
+            for path in write_exports(result, kinds):
+                click.echo(f"written: {path}")
+
+
+@main.command()
+@click.argument("results", nargs=-1, required=True, type=FILE)
+@click.option("--profile", type=click.Choice(get_args(ProfileKind)), default="mean", show_default=True)
+def xye(results: tuple[Path, ...], profile: ProfileKind) -> None:
+    """Write a profile of each result file beside it as text: 2theta in degrees, intensity, standard error."""
+    from ringwatch.publish.exports import write_xye  # noqa: PLC0415 - likewise
+
+    with exit_codes():
+        for result in results:
+            click.echo(f"written: {write_xye(result, profile)}")
 
 
 @main.command()

@@ -65,6 +65,15 @@ def ringwatch(*arguments: str) -> Result:
     return CliRunner().invoke(main, arguments)
 
 
+def test_text_and_figure_are_written_beside_the_result(folder: Path) -> None:
+    done = ringwatch("reduce", "left.h5", "--poni", "powder.poni", "-o", "out.h5", "--xye", "--plot")
+    assert done.exit_code == 0, done.output
+    assert done.output.splitlines()[-2:] == ["written: out.xye", "written: out.png"]
+    assert 0 < len(np.loadtxt(folder / "out.xye")) <= read_result(folder / "out.h5").radial.size
+    clipped = ringwatch("xye", "out.h5", "--profile", "sigma_clip")
+    assert (clipped.exit_code, clipped.output) == (0, "written: out_sigma_clip.xye\n")
+
+
 def test_reduce_gives_the_exact_sums_of_all_files(folder: Path, frames: np.ndarray) -> None:
     result = ringwatch("reduce", "left.h5", "right.h5", "--poni", "powder.poni", "-o", "out.h5")
     assert result.exit_code == 0, result.output

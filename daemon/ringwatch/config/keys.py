@@ -155,6 +155,8 @@ def _list_in_words(schema: Schema) -> str:
     if "prefixItems" in schema:
         items = schema["prefixItems"]
         return f"a list of {len(items)} numbers" + _range_in_words(items[0])
+    if "enum" in schema["items"]:
+        return "a list of " + " and ".join(toml_value(value) for value in schema["items"]["enum"])
     nouns = _NOUNS[schema["items"]["type"]].removeprefix("a ") + "s"
     return f"a list of {_length_in_words(schema)} {nouns}" + _range_in_words(schema["items"])
 

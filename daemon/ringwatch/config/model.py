@@ -281,6 +281,10 @@ class Hdf5Config(Section):
     """What is stored of each frame besides its row: "profiles" its intensity and sem (some 2 MB/s at 200 Hz and 1600
     bins), "sums" the exact sums of its bins, of which any union can be made (about four times as much), or "none"."""
 
+    also: Annotated[tuple[Literal["xye", "png"], ...], Field(strict=False, max_length=2)] = ()
+    """What else is written beside each file at its end: "xye" is the mean profile as text, for Rietveld refinement
+    (two-theta in degrees, intensity, standard error); "png" is a figure of the result (needs 'ringwatch[plot]')."""
+
     flush_s: Annotated[float, Field(gt=0, le=3600)] = 5.0
     """Time between two writes to the disk: what the machine may lose if its power fails during a series."""
 

@@ -63,6 +63,14 @@ class CheckedGroup:
             raise ValueError(f"{self._path}/{name} is no text")
         return str(data.asstr()[()])
 
+    def last_text(self, name: str) -> str:
+        """The last of a column of texts of fixed length; empty where there is none."""
+        data = self._dataset(name)
+        kind = h5py.check_string_dtype(data.dtype)
+        if kind is None or kind.length is None or len(data.shape) != 1:
+            raise ValueError(f"{self._path}/{name} is no column of texts")
+        return data[-1].decode(kind.encoding, "replace") if len(data) else ""
+
     def tree(self, name: str) -> dict[str, Any]:
         """A JSON object stored as text."""
         tree = json.loads(self.text(name))

@@ -4,13 +4,15 @@
 is removed. A publisher and its files belong to one thread.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import structlog
+
 from ringwatch.clock import Clock, SystemClock
-from ringwatch.errors import PublishError
+from ringwatch.errors import PublishError, RingwatchError
 from ringwatch.messages import (
     Decision,
     FrameRows,
@@ -22,6 +24,7 @@ from ringwatch.messages import (
     Snapshot,
     Status,
 )
+from ringwatch.publish.exports import Export, write_exports
 from ringwatch.publish.file_names import file_stem, final_path, free_name
 from ringwatch.publish.live_file import LiveFile
 from ringwatch.publish.nexus import HDF5_ERRORS, FramesStored
@@ -31,6 +34,8 @@ MAX_PENDING = 1 << 14
 """Most rows of all tables that wait in memory, about 80 MB where every frame comes with a snapshot."""
 MAX_PENDING_BYTES = 64 << 20
 """Most bytes of profiles of single frames that wait in memory."""
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 class FileWriteError(PublishError):
@@ -61,6 +66,8 @@ class Hdf5Publisher:
         Time for ``flush_s``.
     stored
         What of each frame is stored besides its row.
+    also
+        What else is written beside each complete file. Where that fails it is logged, and the file stays.
 
     Attributes
     ----------
@@ -78,6 +85,7 @@ class Hdf5Publisher:
         config_json: str,
         clock: Clock | None = None,
         stored: FramesStored = "none",
+        also: Sequence[Export] = (),
     ) -> None:
         self.last_path: Path | None = None
         self._root = root
@@ -85,6 +93,7 @@ class Hdf5Publisher:
         self._flush_s = flush_s
         self._config = config_json
         self._stored = stored
+        self._also = also
         self._clock = clock or SystemClock()
         self._flushed_s = self._clock.monotonic_s()
         self._taken: Result | None = None
@@ -184,11 +193,21 @@ class Hdf5Publisher:
         if self._ended is None:
             return
         live, result = self._ended
+        path = None
         if result.n_frames:
-            self.last_path = live.write_final(result) if live else self._write_alone(result)
+            path = self.last_path = live.write_final(result) if live else self._write_alone(result)
         self._ended = None
         if live:
             live.remove()
+        if path:
+            self._write_beside(path)
+
+    def _write_beside(self, path: Path) -> None:
+        for kind in self._also:
+            try:
+                write_exports(path, [kind])
+            except RingwatchError as error:
+                _log.error("not written beside the result file", kind=kind, problem=str(error))
 
     def _write_alone(self, result: SeriesResult) -> Path:
         """The complete file of an accumulation whose start was never seen."""

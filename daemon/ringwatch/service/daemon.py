@@ -18,6 +18,7 @@ from ringwatch.control.stopper import Stopper
 from ringwatch.errors import ControlError
 from ringwatch.messages import Result
 from ringwatch.publish.epics import EpicsPublisher
+from ringwatch.publish.exports import require
 from ringwatch.publish.hdf5 import Hdf5Publisher
 from ringwatch.publish.orders import Orders
 from ringwatch.publish.outlet import Outlet, Publisher
@@ -193,8 +194,9 @@ class Daemon:
         config = self._config.publish.hdf5
         if config is None:
             return None
+        require(config.also)
         as_text = self._config.model_dump_json()
-        return Hdf5Publisher(config.root, config.name, config.flush_s, as_text, stored=config.frames)
+        return Hdf5Publisher(config.root, config.name, config.flush_s, as_text, stored=config.frames, also=config.also)
 
     def _make_stopper(self) -> Stopper | None:
         stop = self._config.stop
