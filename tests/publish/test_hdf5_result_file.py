@@ -1,6 +1,8 @@
 """One accumulation written and read back; what is not a result file is refused, with its path and the reason."""
 
 import shutil
+import subprocess
+import sys
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -139,7 +141,8 @@ def test_silx_opens_the_accumulated_pattern_by_itself(path, results):
         assert plot.interpretation == "spectrum"
 
 
-GROUPS = ["frames", "snapshots", "decisions", "rings", "profiles/mean_union", "profiles/mean_accumulated", "image"]
+PLOTS = [f"plots/{name}" for name in ("frames", "snapshots", "decisions", "rings", "image")]
+GROUPS = [*PLOTS, "profiles/mean_union", "profiles/mean_accumulated"]
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -170,6 +173,25 @@ def test_without_a_summed_image_the_union_is_shown(tmp_path, results, result):
     with h5py.File(path) as file:
         np.testing.assert_array_equal(file["entry/data/I"][0], results.profile().intensity)
         assert list(file["entry/profiles"]) == ["mean_union"]
+
+
+def test_nxvalidate_accepts_it_as_nxazint1d(path):
+    """nexusformat's own program, with the definition that comes with it: nothing is missing, nothing is wrong."""
+    told = validated(path)
+    assert "Application Definition: NXazint1d" in told
+    assert "Total number of warnings: 0" in told
+    assert "Total number of errors: 0" in told
+
+
+def test_nxvalidate_would_notice(path):
+    with h5py.File(path, "r+") as file:
+        del file["entry/reduction/program"]
+    assert "Total number of errors: 1" in validated(path)
+
+
+def validated(path):
+    program = Path(sys.executable).with_name("nxvalidate")
+    return subprocess.run([program, path], capture_output=True, text=True, check=True, timeout=60).stdout
 
 
 def test_fields_of_nxazint1d(path, result):

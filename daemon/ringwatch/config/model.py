@@ -277,6 +277,12 @@ class Hdf5Config(Section):
     """Name of a file without its ending. {sample} is the sample's name, {series} (here with six digits) the detector's
     number of the series."""
 
+    instrument: Annotated[str, Field(min_length=1, max_length=100, examples=["ID11"])] = "unknown"
+    """Name of the beamline, as it stands in the files."""
+
+    source: Annotated[str, Field(min_length=1, max_length=100, examples=["ESRF"])] = "unknown"
+    """Name of the laboratory, as it stands in the files."""
+
     frames: Literal["profiles", "sums", "none"] = "profiles"
     """What is stored of each frame besides its row: "profiles" its intensity and sem (some 2 MB/s at 200 Hz and 1600
     bins), "sums" the exact sums of its bins, of which any union can be made (about four times as much), or "none"."""

@@ -17,7 +17,13 @@ from numpy.typing import NDArray
 from ringwatch import __version__
 from ringwatch.messages import Decision, FrameRows, Origin, Profile, RingTable, Scalar, Snapshot, Spottiness
 from ringwatch.publish import flat
-from ringwatch.publish.provenance import clean_text, corrections, iso_time, wavelength_angstrom
+from ringwatch.publish.provenance import (
+    clean_text,
+    corrections,
+    instrument_and_source,
+    iso_time,
+    wavelength_angstrom,
+)
 
 HDF5_ERRORS = (OSError, RuntimeError, ValueError, KeyError)
 """What h5py raises when HDF5 fails, depending on what failed first inside."""
@@ -128,6 +134,7 @@ def create_entry(
         entry[name] = value
     add_group(entry, "sample", "NXsample")["name"] = clean_text(origin.sample)
     _create_reduction(entry, time_ns, config)
+    add_group(entry, "plots", "NXcollection")
     _create_tables(entry)
     add_group(entry, "profiles", "NXcollection")
     return entry
@@ -153,12 +160,33 @@ def add_group(parent: h5py.Group, name: str, nx_class: str, **attributes: object
     return group
 
 
-def add_instrument(entry: h5py.Group, poni: str) -> None:
-    """Monochromator with wavelength and energy, where the PONI knows them."""
+def add_plotted(
+    entry: h5py.Group, name: str, signal: str, axes: Sequence[str] = (), more: Sequence[str] = ()
+) -> h5py.Group:
+    """A group of columns or images, and the plot of some of them in ``/entry/plots``, which holds links to them.
+
+    Not NXdata itself: NXazint1d takes every NXdata of the entry for an integrated pattern.
+    """
+    group = add_group(entry, name, "NXcollection")
+    plot = add_group(entry["plots"], name, "NXdata", signal=signal)
+    if axes:
+        plot.attrs["axes"] = axes
+    if more:
+        plot.attrs["auxiliary_signals"] = more
+    for column in (signal, *axes, *more):
+        plot[column] = h5py.SoftLink(f"{group.name}/{column}")
+    return group
+
+
+def add_instrument(entry: h5py.Group, poni: str, config: str) -> None:
+    """Beamline and source as the configuration names them; wavelength and energy where the PONI knows them."""
+    instrument = add_group(entry, "instrument", "NXinstrument")
+    instrument["name"], source_name = map(clean_text, instrument_and_source(config))
+    source = add_group(instrument, "source", "NXsource")
+    source["name"], source["type"], source["probe"] = source_name, "Synchrotron X-ray Source", "x-ray"
     wavelength = wavelength_angstrom(poni)
     if wavelength is None:
         return
-    instrument = add_group(entry, "instrument", "NXinstrument")
     beam = add_group(instrument, "monochromator", "NXmonochromator")
     _add_array(beam, "wavelength", wavelength, units="angstrom")
     _add_array(beam, "energy", HC_KEV_ANGSTROM / wavelength, units="keV")
@@ -262,12 +290,9 @@ def _three(prefix: str, spottiness: Spottiness | None) -> dict[str, float | None
 
 
 def _create_tables(entry: h5py.Group) -> None:
-    frames = add_group(entry, "frames", "NXdata", signal="spottiness", axes=["frame"])
-    frames.attrs["auxiliary_signals"] = ["spottiness_weighted", "spottiness_rings"]
-    snapshots = add_group(entry, "snapshots", "NXdata", signal="accumulated_spottiness", axes=["n_frames"])
-    snapshots.attrs["auxiliary_signals"] = ["union_spottiness", "averaged_spottiness"]
-    decisions = add_group(entry, "decisions", "NXdata", signal="value", axes=["n_frames"])
-    decisions.attrs["auxiliary_signals"] = ["low", "high", "target"]
+    add_plotted(entry, "frames", "spottiness", ["frame"], ["spottiness_weighted", "spottiness_rings"])
+    add_plotted(entry, "snapshots", "accumulated_spottiness", ["n_frames"], ["union_spottiness", "averaged_spottiness"])
+    add_plotted(entry, "decisions", "value", ["n_frames"], ["low", "high", "target"])
     for table, (columns, chunk) in TABLES.items():
         for name, dtype in columns.items():
             entry[table].create_dataset(name, shape=(0,), maxshape=(None,), chunks=(chunk,), dtype=dtype)
@@ -281,7 +306,7 @@ def ring_table(snapshot: Snapshot) -> RingTable | None:
 
 def write_rings(entry: h5py.Group, rings: RingTable) -> None:
     """Make ``/entry/rings``, one row a ring."""
-    group = add_group(entry, "rings", "NXdata", signal="uncertainty", axes=["position"])
+    group = add_plotted(entry, "rings", "uncertainty", ["position"])
     for column in fields(RingTable):
         group[column.name] = getattr(rings, column.name)
     group["d_spacing_A"].attrs["units"] = "angstrom"

@@ -29,6 +29,14 @@ def corrections(config: str) -> dict[str, bool]:
     return known
 
 
+def instrument_and_source(config: str) -> tuple[str, str]:
+    """Names of the beamline and of the laboratory, "unknown" where the configuration has none."""
+    publish = json.loads(config).get("publish")
+    hdf5 = publish.get("hdf5") if isinstance(publish, dict) else None
+    named = hdf5 if isinstance(hdf5, dict) else {}
+    return str(named.get("instrument", "unknown")), str(named.get("source", "unknown"))
+
+
 def wavelength_angstrom(poni: str) -> float | None:
     """Wavelength that a PONI text (or its JSON form) gives in metres; the last one counts, as in pyFAI."""
     found = re.findall(r'(?:^|[{,])\s*"?wavelength"?\s*:\s*([-+.\deE]+)', poni, re.IGNORECASE | re.MULTILINE)

@@ -141,6 +141,7 @@ def write_result(
         _write_profiles(entry, list(profiles))
         if rings is not None:
             nexus.write_rings(entry, rings)
+        nexus.add_instrument(entry, result.poni, config)
         _write_sums(entry, result)
 
     try:
@@ -192,7 +193,8 @@ def _write_image(raw: FileIO, entry: h5py.Group, result: SeriesResult | StoredRe
     if result.image_lost_exposure is not None:
         planes["lost_exposure"] = result.image_lost_exposure
     _reserve(raw, 2 * sum(plane.nbytes for plane in planes.values()))
-    group = nexus.add_group(entry, "image", "NXdata", signal="sum", interpretation="image")
+    group = nexus.add_plotted(entry, "image", "sum")
+    entry["plots/image"].attrs["interpretation"] = "image"
     chunks = (min(IMAGE_CHUNK_ROWS, result.image_sum.shape[0]), result.image_sum.shape[1])
     codec = hdf5plugin.Bitshuffle(cname="lz4")
     for name, plane in planes.items():
@@ -204,7 +206,6 @@ def _write_sums(entry: h5py.Group, result: SeriesResult | StoredResult) -> None:
     """What `read_result` reads: everything that merging needs, nothing derived."""
     entry["end_time"] = iso_time(result.time_ns)
     entry["monitor_applied"] = result.monitor_reference is not None
-    nexus.add_instrument(entry, result.poni)
     group = nexus.add_group(entry, "ringwatch", "NXcollection")
     if result.sums is not None:
         group["sums"] = result.sums
