@@ -46,17 +46,22 @@ class Ringwatch:
 
 
 def until_good(detectors: Sequence[Any], ringwatch: Ringwatch, max_points: int) -> Generator[Any, Any, str | None]:
-    """Trigger and read until ringwatch says stop about the series that begins now, or ``max_points`` are taken."""
-    before = ringwatch.facts()["unique_id"] or ""
+    """Trigger and read until ringwatch says stop about the series that begins now, or ``max_points`` are taken.
+
+    Gives what ringwatch said, or None.
+    """
+    before, sentence = ringwatch.facts()["unique_id"] or "", None
 
     @bpp.stage_decorator(detectors)
     @bpp.run_decorator(md={"plan_name": "until_good"})
-    def count() -> Generator[Any, Any, str | None]:
+    def count() -> Generator[Any, Any, None]:
+        nonlocal sentence
         for _ in range(max_points):
             event = yield from bps.trigger_and_read([*detectors, ringwatch])
             said = {key: event[f"{ringwatch.name}_{key}"]["value"] for key in KINDS}
             if said["action"] == "stop" and said["unique_id"] != before:
-                return str(said["sentence"])
-        return None
+                sentence = str(said["sentence"])
+                return
 
-    return (yield from count())
+    yield from count()
+    return sentence
