@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from ringwatch.errors import ControlError
 from ringwatch.publish import api
-from ringwatch.publish.orders import Orders
+from ringwatch.publish.orders import MAX_BODY_BYTES, Ask, Orders
 from ringwatch.publish.web import WebPublisher
 
 TOKEN = "0123456789abcdef"  # noqa: S105 - of these tests only
@@ -24,8 +24,9 @@ class Asked:
         self.times = 0
         self.refusal = ""
 
-    def __call__(self):
+    def __call__(self, facts):
         self.times += 1
+        self.facts = facts
         if self.refusal:
             raise ControlError(self.refusal)
         return "Series 17 is being stopped."
@@ -42,7 +43,9 @@ def serve(clock, asked):
     opened = []
 
     def served(token):
-        web = WebPublisher("127.0.0.1:0", clock, list, Orders({"stop": asked}, token))
+        web = WebPublisher(
+            "127.0.0.1:0", clock, list, Orders({"stop": Ask(asked), "sample": Ask(asked, frozenset({"sample"}))}, token)
+        )
         web.open()
         opened.append(web)
         client = httpx2.Client(base_url=web.url, timeout=20)
@@ -112,6 +115,34 @@ def test_what_cannot_be_done_is_said(serve, asked):
     asked.refusal = "no series is running"
     answer = http.post("/api/stop", headers=RIGHT)
     assert (answer.status_code, answer.json()) == (409, {"error": "no series is running"})
+
+
+def test_what_may_come_with_it_is_handed_on(serve, asked):
+    http, _ = serve(TOKEN)
+    assert http.post("/api/sample", headers=RIGHT, json={"sample": "LaB6"}).status_code == 200
+    assert asked.facts == {"sample": "LaB6"}
+    assert http.post("/api/sample", headers=RIGHT).status_code == 200
+    assert asked.facts == {}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "said"),
+    [
+        ("stop", b'{"series": 3}', "it may have nothing in it"),
+        ("sample", b'{"name": "LaB6"}', "it may have sample"),
+        ("sample", b'["LaB6"]', "the body has to be a JSON object"),
+        ("sample", b"sample=LaB6", "the body has to be a JSON object"),
+        ("sample", b"\xff", "the body has to be a JSON object"),
+        ("sample", b"[" * 100_000, "the body has to be a JSON object"),
+        ("sample", b" " * (MAX_BODY_BYTES + 1), f"more than {MAX_BODY_BYTES} bytes"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_a_body_that_means_something_else_does_nothing(serve, asked, path, body, said):
+    http, _ = serve(TOKEN)
+    answer = http.post(f"/api/{path}", headers=RIGHT, content=body)
+    assert (answer.status_code, answer.json()) == (400, {"error": said})
+    assert asked.times == 0
 
 
 def test_a_foreign_host_is_refused_even_with_the_token(serve, asked):

@@ -15,7 +15,6 @@ from ringwatch.clock import Clock, SystemClock
 from ringwatch.config import Config
 from ringwatch.control.actuators import actuator
 from ringwatch.control.stopper import Stopper
-from ringwatch.errors import ControlError
 from ringwatch.messages import Result
 from ringwatch.publish.epics import EpicsPublisher
 from ringwatch.publish.hdf5 import Hdf5Publisher
@@ -26,6 +25,7 @@ from ringwatch.publish.zeromq import ZeroMQPublisher
 from ringwatch.reduction.geometry import GeometrySource
 from ringwatch.reduction.pipeline import Reduction, ReductionThread
 from ringwatch.reduction.recent import require_room
+from ringwatch.service.desk import Desk
 from ringwatch.service.images import read_image
 from ringwatch.service.notify import notify
 from ringwatch.service.settings import reduction_settings
@@ -204,13 +204,10 @@ class Daemon:
         return Stopper(told, lambda: self._table.ongoing, self._publish_all, self._clock, is_dry=stop.dry_run)
 
     def _orders(self) -> Orders:
-        """What a person may ask for over HTTP."""
-        token, stopper = self._config.web.token, self._stopper
-        asks = {
-            "stop": stopper.stop_now if stopper else _nothing_stops,
-            "hold": stopper.hold if stopper else _nothing_stops,
-        }
-        return Orders(asks, token.get_secret_value() if token else None)
+        """What a person or a script may ask for over HTTP."""
+        token, scope = self._config.web.token, self._config.accumulate.scope
+        desk = Desk(scope, self._stopper, lambda: self._reduction)
+        return Orders(desk.asks(), token.get_secret_value() if token else None)
 
     def _publish(self, result: Result) -> None:
         if self._stopper is not None:
@@ -226,7 +223,3 @@ class Daemon:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         # Only this: logging here could wait for a lock that the interrupted code holds.
         self._wake.set()
-
-
-def _nothing_stops() -> str:
-    raise ControlError("nothing is stopped from here: set stop.via")
