@@ -344,6 +344,22 @@ def test_another_sample_begins_with_the_next_series(make: Any, is_late: bool) ->
     assert (first.reason, first.origin.sample, second.origin.sample) == ("another sample", "unnamed", "LaB6")
 
 
+def test_who_asks_while_the_next_series_comes_in_means_that_one(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    fed = make(scope="sample")
+    fed.feed([start(1, None)], frames(range(3), 1), [end(1)])
+
+    def asked_meanwhile(max_frames: int, timeout_s: float) -> list[StreamMessage]:
+        fed.reduction.change_sample("LaB6")
+        return [start(2, None)]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fed.reduction, "_get_batch", asked_meanwhile)
+        fed.reduction.step()
+    fed.feed(frames(range(3, 5), 2), [end(2)], [start(3, None)], frames(range(5, 7), 3), [end(3)])
+    fed.reduction.conclude("shutdown")
+    assert [(one.origin.sample, one.n_frames) for one in fed.all(SeriesResult)] == [("unnamed", 3), ("LaB6", 4)]
+
+
 def test_the_same_name_again_is_another_sample_and_the_headers_name_counts(make: Any) -> None:
     fed = make(scope="sample")
     for series in (1, 2):

@@ -146,6 +146,7 @@ class Reduction:
 
     def _start(self, start: SeriesStart) -> None:
         self._refused = None
+        self._do_what_was_asked()  # even if that was after this turn began
         start = replace(start, sample=start.sample or self._next_sample)
         if start.shape is None:  # the header did not say it: the first frame does
             self._shapeless = start

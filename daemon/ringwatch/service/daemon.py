@@ -30,6 +30,7 @@ from ringwatch.service.images import read_image
 from ringwatch.service.notify import notify
 from ringwatch.service.settings import reduction_settings
 from ringwatch.stream.decompress import decode_into
+from ringwatch.stream.monitored import MonitoredQueue
 from ringwatch.stream.queue import FrameQueue
 from ringwatch.stream.receiver import Receiver
 from ringwatch.stream.series import SeriesTable
@@ -77,6 +78,8 @@ class Daemon:
         stream = config.stream
         self._table = SeriesTable(stream.late_s, stream.end_timeout_s)
         self._queue = FrameQueue(stream.memory_bytes, stream.policy, self._clock)
+        wait_s = config.accumulate.monitor_wait_s
+        self._monitored = None if wait_s is None else MonitoredQueue(self._queue, wait_s, self._clock)
         self._receiver = Receiver(
             stream.endpoint, self._table, self._queue, self._clock, stream.channel, self.request_stop
         )
@@ -93,7 +96,8 @@ class Daemon:
             publishers.append(EpicsPublisher(config.publish.epics.prefix, config.publish.epics.interface))
         self._outlets = [Outlet(publisher) for publisher in publishers]
         self._reduction = self._make_reduction()
-        self._thread = ReductionThread(self._reduction, lambda: self._queue.finished, self.request_stop)
+        source = self._monitored or self._queue
+        self._thread = ReductionThread(self._reduction, lambda: source.finished, self.request_stop)
 
     def prepare(self) -> None:
         """Build geometry and kernels, so that the first series finds everything ready.
@@ -177,9 +181,10 @@ class Daemon:
             self.stop()
 
     def _make_reduction(self) -> Reduction:
+        source = self._monitored or self._queue
         return Reduction(
-            self._queue.get_batch,
-            self._queue.take_full_batch,
+            source.get_batch,
+            source.take_full_batch,
             lambda: self._queue.backlog_bytes,
             self._geometries,
             self._device,
@@ -206,7 +211,7 @@ class Daemon:
     def _orders(self) -> Orders:
         """What a person or a script may ask for over HTTP."""
         token, scope = self._config.web.token, self._config.accumulate.scope
-        desk = Desk(scope, self._stopper, lambda: self._reduction)
+        desk = Desk(scope, self._stopper, lambda: self._reduction, self._monitored)
         return Orders(desk.asks(), token.get_secret_value() if token else None)
 
     def _publish(self, result: Result) -> None:
