@@ -15,10 +15,11 @@ from pathlib import Path
 import httpx2
 import pytest
 from tests.control.conftest import plain, raw_server, request
+from tests.service.conftest import RIGHT, TOKEN
 from tests.service.test_daemon import Watched
 
 from ringwatch.config import Config
-from ringwatch.messages import Decision, SeriesEvent, StopReport
+from ringwatch.messages import Decision, SeriesEvent, Snapshot, StopReport
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".venv-tickit" / "bin" / "python"
@@ -155,7 +156,7 @@ class Relay:
         to.close()
 
 
-def watch(eiger: Eiger, version: str, url: str, folder: Path) -> Watched:
+def watch(eiger: Eiger, version: str, url: str, folder: Path, enough: int = ENOUGH) -> Watched:
     """The daemon; of frames that are all the same it sees enough after a number."""
     poni = folder / "eiger.poni"
     poni.write_text(PONI)
@@ -165,12 +166,12 @@ def watch(eiger: Eiger, version: str, url: str, folder: Path) -> Watched:
                 "stream": {"endpoint": f"tcp://127.0.0.1:{eiger.ports[version]}", "late_s": 0.2},
                 "geometry": {"poni": str(poni), "bins": 1000},
                 "publish": {"zmq": {"bind": "tcp://127.0.0.1:0"}},
-                "web": {"bind": "127.0.0.1:0"},
+                "web": {"bind": "127.0.0.1:0", "token": TOKEN},
                 "stop": {
                     "metric": "spottiness_rings",
                     "target": 1e-6,
                     "min_frames": 1,
-                    "max_frames": ENOUGH,
+                    "max_frames": enough,
                     "via": "simplon",
                     "url": url,
                 },
@@ -220,3 +221,29 @@ def test_it_is_stopped_within_a_frame_time_and_a_second(
     done_s = moment_of(watched, lambda one: isinstance(one, StopReport) and one.state == "done")
     waited_s = 3.0 * ("disarm" in refused)
     assert done_s - decided_s < FRAME_TIME_S + 1.0 + waited_s
+
+
+def test_a_wrong_token_host_or_state_changes_nothing_and_is_logged(
+    eiger: Eiger, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    relay = Relay(eiger.ports["http"])
+    eiger.prepare("v2")
+    with raw_server(relay) as url:
+        watched = watch(eiger, "v2", url, tmp_path, enough=FRAMES)
+        http = httpx2.Client(base_url=watched.daemon.web.url, timeout=30)
+        try:
+            assert http.post("/api/stop", headers=RIGHT).json() == {"error": "no series is running"}
+            eiger.acquire()
+            watched.wait_for(lambda: watched.of(Snapshot))
+            wrong = {"Authorization": f"Bearer {TOKEN}0"}
+            assert [http.post("/api/stop", headers=head).status_code for head in ({}, wrong)] == [403, 403]
+            assert http.post("/api/stop", headers=RIGHT | {"Host": "evil.example"}).status_code == 400
+            assert (eiger.state, relay.commands, watched.of(StopReport)) == ("acquire", [], [])
+            assert http.post("/api/stop", headers=RIGHT).status_code == 200
+            watched.wait_for(lambda: [report.state for report in watched.of(StopReport)][-1:] == ["done"])
+            assert http.post("/api/stop", headers=RIGHT).status_code == 409
+        finally:
+            http.close()
+            watched.daemon.stop()
+    assert (eiger.state, relay.commands) == ("idle", ["cancel", "disarm"])
+    assert capsys.readouterr().out.count("refused") == 5

@@ -1,5 +1,6 @@
 """What may be asked for over HTTP, by whom, and waiting for a decision."""
 
+import re
 import threading
 import time
 from contextlib import suppress
@@ -110,11 +111,12 @@ def test_only_a_post_asks(serve, asked, method):
     assert asked.times == 0
 
 
-def test_what_cannot_be_done_is_said(serve, asked):
+def test_what_cannot_be_done_is_said_and_logged(serve, asked, capsys):
     http, _ = serve(TOKEN)
     asked.refusal = "no series is running"
     answer = http.post("/api/stop", headers=RIGHT)
     assert (answer.status_code, answer.json()) == (409, {"error": "no series is running"})
+    assert re.search("refused .*no series is running", capsys.readouterr().out)
 
 
 def test_what_may_come_with_it_is_handed_on(serve, asked):
@@ -145,10 +147,13 @@ def test_a_body_that_means_something_else_does_nothing(serve, asked, path, body,
     assert asked.times == 0
 
 
-def test_a_foreign_host_is_refused_even_with_the_token(serve, asked):
+def test_a_foreign_host_is_refused_even_with_the_token_and_logged(serve, asked, capsys):
     http, _ = serve(TOKEN)
     assert http.post("/api/stop", headers=RIGHT | {"Host": "evil.example"}).status_code == 400
     assert asked.times == 0
+    logged = capsys.readouterr().out
+    assert re.search(r"refused .*/api/stop .*evil\.example", logged)
+    assert TOKEN not in logged
 
 
 # ------------------------------------------------------------------------------------------------------------ waiting

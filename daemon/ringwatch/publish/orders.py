@@ -60,15 +60,17 @@ class Orders:
         return partial(self._answer, name)
 
     async def _answer(self, name: str, request: Request) -> Response:
-        refusal = self._refusal(request)
-        if refusal:
-            _log.warning("refused", asked=name, client=request.client and request.client.host, reason=refusal)
-            return _said({"error": refusal}, 403)
-        try:
-            sentence = self._asks[name].do(await _facts(request, self._asks[name].names))
-        except ControlError as error:
-            return _said({"error": str(error)}, 400 if isinstance(error, MalformedOrder) else 409)
-        _log.info("asked by hand", asked=name, client=request.client and request.client.host, said=sentence)
+        client = request.client and request.client.host
+        error, status = self._refusal(request), 403
+        if not error:
+            try:
+                sentence = self._asks[name].do(await _facts(request, self._asks[name].names))
+            except ControlError as problem:
+                error, status = str(problem), 400 if isinstance(problem, MalformedOrder) else 409
+        if error:
+            _log.warning("refused", asked=name, client=client, reason=error)
+            return _said({"error": error}, status)
+        _log.info("asked by hand", asked=name, client=client, said=sentence)
         return _said({"sentence": sentence}, 200)
 
     def _refusal(self, request: Request) -> str:

@@ -15,7 +15,7 @@ from ringwatch.messages import Decision, FrameRows, Reason, Result, SeriesEvent,
 from ringwatch.service.daemon import Daemon
 from ringwatch.service.report import spottiness_line
 
-TARGET = 0.04
+TARGET = 0.05
 """The rings of the simulated powder are as even as this after a third of the series."""
 
 _PONI_WAIT_S = 60.0
