@@ -80,6 +80,7 @@ class Daemon:
         self._queue = FrameQueue(stream.memory_bytes, stream.policy, self._clock)
         wait_s = config.accumulate.monitor_wait_s
         self._monitored = None if wait_s is None else MonitoredQueue(self._queue, wait_s, self._clock)
+        self._source = self._monitored or self._queue
         self._receiver = Receiver(
             stream.endpoint, self._table, self._queue, self._clock, stream.channel, self.request_stop
         )
@@ -96,8 +97,7 @@ class Daemon:
             publishers.append(EpicsPublisher(config.publish.epics.prefix, config.publish.epics.interface))
         self._outlets = [Outlet(publisher) for publisher in publishers]
         self._reduction = self._make_reduction()
-        source = self._monitored or self._queue
-        self._thread = ReductionThread(self._reduction, lambda: source.finished, self.request_stop)
+        self._thread = ReductionThread(self._reduction, lambda: self._source.finished, self.request_stop)
 
     def prepare(self) -> None:
         """Build geometry and kernels, so that the first series finds everything ready.
@@ -181,10 +181,9 @@ class Daemon:
             self.stop()
 
     def _make_reduction(self) -> Reduction:
-        source = self._monitored or self._queue
         return Reduction(
-            source.get_batch,
-            source.take_full_batch,
+            self._source.get_batch,
+            self._source.take_full_batch,
             lambda: self._queue.backlog_bytes,
             self._geometries,
             self._device,
