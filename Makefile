@@ -51,7 +51,7 @@ mutants: .venv/opencl
 	$(BIN)/python tests/mutants/run.py
 
 clean:
-	rm -rf .venv build dist results .*_cache .hypothesis
+	rm -rf .venv .venv-tickit build dist results .*_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/installed: pyproject.toml
@@ -61,6 +61,13 @@ clean:
 	$(PYTHON) -m venv .venv
 	$(PIP) install --upgrade 'pip>=25.1'
 	$(PIP) install --editable . --group dev || { echo "$(COMPILED)" >&2; exit 1; }
+	touch $@
+
+# A detector simulated by others, to be stopped in tests; it needs an older cbor2 than we do.
+.venv-tickit/installed: tests/control/tickit_requirements.txt
+	echo "Installing a simulated detector for the tests into .venv-tickit (60 MB to download, 200 MB on disk) ..."
+	$(PYTHON) -m venv .venv-tickit
+	.venv-tickit/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
 
 .venv/cpu-runtime: .venv/installed

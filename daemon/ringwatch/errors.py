@@ -49,3 +49,7 @@ class ControlError(RingwatchError):
 
 class NoAnswer(ControlError):
     """Told, but silent: it may obey nevertheless."""
+
+
+class MalformedOrder(ControlError, ValueError):
+    """What was asked for makes no sense: nothing is done."""

@@ -224,3 +224,15 @@ def test_fates_add_up_over_series(board, results, other_results):
     assert total["received"] == 860
     assert total["reduced"] == 415
     assert total["malformed"] == 12
+
+
+def test_what_was_decided_before_a_reset_is_forgotten(board, results):
+    for result in (results.event(), results.rows(), results.snapshot(412), results.decision(reason_code="reached")):
+        board.update(result)
+    board.update(results.event("ready"))
+    assert board.latest()["action"] == "stop"
+    anew = type(results)(generation=2)
+    board.update(anew.event("ready", "reset"))
+    facts = board.latest()
+    assert (facts["action"], facts["generation"], board.decision) == (None, 2, None)
+    assert board.total_fates()["reduced"] == 412, "the frames are those of one series"

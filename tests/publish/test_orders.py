@@ -1,5 +1,6 @@
 """What may be asked for over HTTP, by whom, and waiting for a decision."""
 
+import re
 import threading
 import time
 from contextlib import suppress
@@ -10,7 +11,7 @@ from structlog.testing import capture_logs
 
 from ringwatch.errors import ControlError
 from ringwatch.publish import api
-from ringwatch.publish.orders import Orders
+from ringwatch.publish.orders import MAX_BODY_BYTES, Ask, Orders
 from ringwatch.publish.web import WebPublisher
 
 TOKEN = "0123456789abcdef"  # noqa: S105 - of these tests only
@@ -24,8 +25,9 @@ class Asked:
         self.times = 0
         self.refusal = ""
 
-    def __call__(self):
+    def __call__(self, facts):
         self.times += 1
+        self.facts = facts
         if self.refusal:
             raise ControlError(self.refusal)
         return "Series 17 is being stopped."
@@ -42,7 +44,9 @@ def serve(clock, asked):
     opened = []
 
     def served(token):
-        web = WebPublisher("127.0.0.1:0", clock, list, Orders({"stop": asked}, token))
+        web = WebPublisher(
+            "127.0.0.1:0", clock, list, Orders({"stop": Ask(asked), "sample": Ask(asked, frozenset({"sample"}))}, token)
+        )
         web.open()
         opened.append(web)
         client = httpx2.Client(base_url=web.url, timeout=20)
@@ -107,17 +111,49 @@ def test_only_a_post_asks(serve, asked, method):
     assert asked.times == 0
 
 
-def test_what_cannot_be_done_is_said(serve, asked):
+def test_what_cannot_be_done_is_said_and_logged(serve, asked, capsys):
     http, _ = serve(TOKEN)
     asked.refusal = "no series is running"
     answer = http.post("/api/stop", headers=RIGHT)
     assert (answer.status_code, answer.json()) == (409, {"error": "no series is running"})
+    assert re.search("refused .*no series is running", capsys.readouterr().out)
 
 
-def test_a_foreign_host_is_refused_even_with_the_token(serve, asked):
+def test_what_may_come_with_it_is_handed_on(serve, asked):
+    http, _ = serve(TOKEN)
+    assert http.post("/api/sample", headers=RIGHT, json={"sample": "LaB6"}).status_code == 200
+    assert asked.facts == {"sample": "LaB6"}
+    assert http.post("/api/sample", headers=RIGHT).status_code == 200
+    assert asked.facts == {}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "said"),
+    [
+        ("stop", b'{"series": 3}', "it may have nothing in it"),
+        ("sample", b'{"name": "LaB6"}', "it may have sample"),
+        ("sample", b'["LaB6"]', "the body has to be a JSON object"),
+        ("sample", b"sample=LaB6", "the body has to be a JSON object"),
+        ("sample", b"\xff", "the body has to be a JSON object"),
+        ("sample", b"[" * 100_000, "the body has to be a JSON object"),
+        ("sample", b" " * (MAX_BODY_BYTES + 1), f"more than {MAX_BODY_BYTES} bytes"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_a_body_that_means_something_else_does_nothing(serve, asked, path, body, said):
+    http, _ = serve(TOKEN)
+    answer = http.post(f"/api/{path}", headers=RIGHT, content=body)
+    assert (answer.status_code, answer.json()) == (400, {"error": said})
+    assert asked.times == 0
+
+
+def test_a_foreign_host_is_refused_even_with_the_token_and_logged(serve, asked, capsys):
     http, _ = serve(TOKEN)
     assert http.post("/api/stop", headers=RIGHT | {"Host": "evil.example"}).status_code == 400
     assert asked.times == 0
+    logged = capsys.readouterr().out
+    assert re.search(r"refused .*/api/stop .*evil\.example", logged)
+    assert TOKEN not in logged
 
 
 # ------------------------------------------------------------------------------------------------------------ waiting

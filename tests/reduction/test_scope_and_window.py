@@ -271,6 +271,104 @@ def test_a_series_that_is_refused_does_not_end_the_sample(make: Any) -> None:
     assert sum(result.n_frames for result in fed.all(SeriesResult)) == 5
 
 
+# ------------------------------------------------------------------------------------------------------ asked by hand
+
+
+def test_a_reset_tells_what_is_added_up_and_begins_anew(make: Any) -> None:
+    fed, begun = make(), start(frames_expected=20)
+    fed.feed([begun], frames(range(8)), frames(range(8, 11)))
+    fed.reduction.begin_anew()
+    fed.feed(frames(range(11, 19)), [end()])
+    first, second = fed.all(SeriesResult)
+    assert_sums(fed, first, range(11))
+    assert_sums(fed, second, range(11, 19))
+    assert [(one.reason, one.origin.key) for one in (first, second)] == [("reset", ("id1", 1)), ("end", ("id1", 2))]
+    assert first.fates + second.fates == begun.fates
+    told = [(event.event, event.origin.generation) for event in fed.all(SeriesEvent)]
+    assert told == [("start", 1), ("ready", 1), ("ready", 2), ("end", 2)]
+
+
+def test_a_reset_goes_on_with_the_rule_from_the_beginning(make: Any) -> None:
+    stop = StopConfig(metric="counts", target=1.0, min_frames=1, max_frames=4)
+    fed = make(stop=stop, decision_gap_s=0.0)
+    fed.feed([start()], *[frames([n]) for n in range(3)])
+    fed.reduction.begin_anew()
+    fed.feed(*[frames([n]) for n in range(3, 9)], [end()])
+    reached = [decision for decision in fed.all(Decision) if decision.reason_code == "max_frames"]
+    assert {decision.origin.generation for decision in reached} == {2}
+    assert reached[0].n_frames == 4
+
+
+def test_a_reset_before_any_frame_and_between_series_does_no_harm(make: Any) -> None:
+    fed = make(scope="sample")
+    fed.reduction.begin_anew()
+    fed.feed([start(1)])
+    fed.reduction.begin_anew()
+    fed.feed(frames(range(3), 1), [end(1)])
+    fed.reduction.begin_anew()
+    fed.feed([start(2)], frames(range(3, 7), 2), [end(2)])
+    fed.reduction.conclude("shutdown")
+    first, second = fed.all(SeriesResult)
+    assert_sums(fed, first, range(3))
+    assert_sums(fed, second, range(3, 7))
+    assert (first.reason, first.origin.key, second.origin.key) == ("reset", ("id1", 1), ("id2", 1))
+
+
+def test_a_reset_within_a_series_of_a_sample_keeps_none_of_its_frames(make: Any) -> None:
+    fed = make(scope="sample")
+    fed.feed([start(1)], frames(range(3), 1), [end(1)], [start(2)], frames(range(3, 5), 2))
+    fed.reduction.begin_anew()
+    fed.feed(frames(range(5, 8), 2), [end(2)], [start(3)], frames(range(8, 10), 3), [end(3)])
+    fed.reduction.conclude("shutdown")
+    first, second = fed.all(SeriesResult)
+    assert_sums(fed, first, range(5))
+    assert_sums(fed, second, range(5, 10))
+    assert (first.origin.key, second.origin.key) == (("id1", 1), ("id1", 2))
+
+
+@pytest.mark.parametrize("is_late", [False, True], ids=["between-series", "while-its-frames-are-reduced"])
+def test_another_sample_begins_with_the_next_series(make: Any, is_late: bool) -> None:
+    """Even if the last frames of the one before are not reduced yet."""
+    fed = make(scope="sample")
+    fed.feed([start(1, None)], frames(range(3), 1))
+    if is_late:
+        fed.reduction.change_sample("LaB6")
+    fed.feed(frames(range(3, 5), 1), [end(1)])
+    if not is_late:
+        fed.reduction.change_sample("LaB6")
+    fed.feed([start(2, None)], frames(range(5, 7), 2), [end(2)], [start(3, None)], frames(range(7, 9), 3), [end(3)])
+    fed.reduction.conclude("shutdown")
+    first, second = fed.all(SeriesResult)
+    assert_sums(fed, first, range(5))
+    assert_sums(fed, second, range(5, 9))
+    assert (first.reason, first.origin.sample, second.origin.sample) == ("another sample", "unnamed", "LaB6")
+
+
+def test_who_asks_while_the_next_series_comes_in_means_that_one(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    fed = make(scope="sample")
+    fed.feed([start(1, None)], frames(range(3), 1), [end(1)])
+
+    def asked_meanwhile(max_frames: int, timeout_s: float) -> list[StreamMessage]:
+        fed.reduction.change_sample("LaB6")
+        return [start(2, None)]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fed.reduction, "_get_batch", asked_meanwhile)
+        fed.reduction.step()
+    fed.feed(frames(range(3, 5), 2), [end(2)], [start(3, None)], frames(range(5, 7), 3), [end(3)])
+    fed.reduction.conclude("shutdown")
+    assert [(one.origin.sample, one.n_frames) for one in fed.all(SeriesResult)] == [("unnamed", 3), ("LaB6", 4)]
+
+
+def test_the_same_name_again_is_another_sample_and_the_headers_name_counts(make: Any) -> None:
+    fed = make(scope="sample")
+    for series in (1, 2):
+        fed.reduction.change_sample("LaB6")
+        fed.feed([start(series, "CeO2")], frames(range(3), series), [end(series)])
+    fed.reduction.conclude("shutdown")
+    assert [(one.n_frames, one.origin.sample) for one in fed.all(SeriesResult)] == [(3, "CeO2"), (3, "CeO2")]
+
+
 # ------------------------------------------------------------------------------------------------------------- frames
 
 

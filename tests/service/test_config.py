@@ -67,11 +67,21 @@ def test_a_window_is_a_table_and_has_a_text(folder: Path, window: Mapping, text:
         ({"window": {"kind": "every", "frames": 3, "seconds": 1.0}}, "either frames or seconds"),
         ({"scope": "frame", "window": {"kind": "last", "frames": 3}}, "adds nothing up, so that there is no window"),
         ({"scope": "sampel"}, 'should be "series" or "sample" or "frame"'),
+        ({"monitor_wait_s": 5}, "monitor_reference is needed with it"),
+        ({"monitor_reference": 1e6, "monitor_wait_s": 5}, "accumulate.monitor_wait_s needs web.token"),
         ({"monitor_reference": 0}, "accumulate.monitor_reference = 0: should be a number above 0"),
     ],
 )
 def test_what_is_added_up_has_to_make_sense(folder: Path, accumulate: Mapping, said: str) -> None:
     assert said in problem_of(folder, accumulate=accumulate)
+
+
+def test_what_cannot_be_weighed_has_no_monitor(folder: Path) -> None:
+    accumulate, web = {"monitor_reference": 1e6, "monitor_wait_s": 5}, {"token": "0123456789abcdef"}
+    assert config_of(folder, accumulate=accumulate, web=web).accumulate.monitor_wait_s == 5
+    variance = {"variance": {"gain": 1.0, "readout": 0.0}}
+    said = problem_of(folder, accumulate=accumulate, web=web, profiles=variance)
+    assert "monitor_wait_s cannot be combined with profiles.variance" in said
 
 
 def test_single_frames_cannot_be_decided_upon(folder: Path) -> None:

@@ -3,110 +3,23 @@
 import json
 import re
 import socket
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import httpx2
 import pytest
 from tests.control.conftest import plain, raw_server, request
+from tests.service.conftest import FRAMES, RIGHT, TOKEN, Simulated
 from tests.service.test_daemon import PATIENCE_S, POWDER, Watched
 
-from ringwatch.config import Config
 from ringwatch.control import simplon
 from ringwatch.messages import Decision, SeriesEvent, Snapshot, StopReport
 from ringwatch.publish.result_file import read_result
 from ringwatch.stream import control_unit
-from ringwatch.stream.control_unit import ControlUnit
-from ringwatch.stream.faults import Fault
-from ringwatch.stream.powder import Powder
-from ringwatch.stream.sender import Sender, SendReport
-from ringwatch.stream.simulator import simulate
-
-TOKEN = "0123456789abcdef"  # noqa: S105 - of these tests only
-RIGHT = {"Authorization": f"Bearer {TOKEN}"}
-ENOUGH = {
-    "metric": "spottiness_rings",
-    "target": 0.5,
-    "min_frames": 8,
-    "min_time_s": 0.0,
-    "min_independent_frames": 2.0,
-    "min_spots": 1.0,
-}
-FRAMES = 20_000
-RATE_HZ = 40.0
-
-
-class Simulated:
-    """A detector that takes commands: one series, until it is stopped."""
-
-    def __init__(self, powder: Powder = POWDER, n_frames: int = FRAMES, faults: tuple[Fault, ...] = ()) -> None:
-        self.stop = threading.Event()
-        self.unit = ControlUnit(self.stop, faults=frozenset(faults))
-        self._serving = self.unit.serving()
-        self._serving.__enter__()
-        self.sender = Sender("tcp://127.0.0.1:*", stop=self.stop, loses_end="end-lost" in faults)
-        self.report: SendReport | None = None
-        self._thread = threading.Thread(target=self._acquire, args=(powder, n_frames))
-        self._thread.start()
-
-    def _acquire(self, powder: Powder, n_frames: int) -> None:
-        with self.unit.acquiring():
-            self.report = simulate(self.sender, powder, n_frames, rate_hz=RATE_HZ, seed=3, distinct=12)
-
-    def join(self) -> SendReport:
-        self._thread.join(PATIENCE_S)
-        assert self.report is not None
-        return self.report
-
-    def close(self) -> None:
-        self.stop.set()
-        self._thread.join(PATIENCE_S)
-        self.sender.close()
-        self._serving.__exit__(None, None, None)
-
-
-@pytest.fixture
-def detector() -> Iterator[Callable[..., Simulated]]:
-    opened: list[Simulated] = []
-
-    def made(*args: object, **kwargs: object) -> Simulated:
-        opened.append(Simulated(*args, **kwargs))  # type: ignore[arg-type]
-        return opened[-1]
-
-    yield made
-    for one in opened:
-        one.close()
-
 
 Run = Callable[..., Watched]
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[Run]:
-    running: list[Watched] = []
-    (tmp_path / "powder.poni").write_text(POWDER.poni())
-
-    def start(detector: Simulated, **stop: object) -> Watched:
-        told = {"via": "simplon", "url": detector.unit.url} | stop
-        config = Config.from_mapping(
-            {
-                "stream": {"endpoint": detector.sender.endpoint, "late_s": 0.2},
-                "geometry": {"poni": str(tmp_path / "powder.poni")},
-                "profiles": {"interval_s": 0.2},
-                "publish": {"zmq": {"bind": "tcp://127.0.0.1:0"}, "hdf5": {"root": str(tmp_path)}},
-                "web": {"bind": "127.0.0.1:0", "token": TOKEN},
-                "stop": ENOUGH | told,
-            }
-        )
-        running.append(Watched(config))
-        return running[-1]
-
-    yield start
-    for watched in running:
-        watched.daemon.stop()
 
 
 def states(watched: Watched) -> list[str]:
@@ -122,10 +35,10 @@ def wait_for_rows(watched: Watched) -> None:
 
 
 def test_a_smooth_sample_stops_the_series_and_the_detector_is_idle(
-    detector: Callable[..., Simulated], run: Run
+    simulated: Callable[..., Simulated], run_told: Run
 ) -> None:
-    eiger = detector()
-    watched = run(eiger)
+    eiger = simulated()
+    watched = run_told(eiger)
     watched.wait_for(lambda: states(watched)[-1:] == ["done"])
     sent = eiger.join()
     assert sent.stopped
@@ -143,9 +56,9 @@ def test_a_smooth_sample_stops_the_series_and_the_detector_is_idle(
     assert "Nothing was stopped" not in decided.sentence
 
 
-def test_a_sample_that_stands_still_is_not_stopped(detector: Callable[..., Simulated], run: Run) -> None:
-    eiger = detector(replace(POWDER, static_fraction=1.0), 60)
-    watched = run(eiger)
+def test_a_sample_that_stands_still_is_not_stopped(simulated: Callable[..., Simulated], run_told: Run) -> None:
+    eiger = simulated(replace(POWDER, static_fraction=1.0), 60)
+    watched = run_told(eiger)
     watched.wait_for_end()
     assert not eiger.join().stopped
     assert eiger.unit.commands == []
@@ -153,9 +66,9 @@ def test_a_sample_that_stands_still_is_not_stopped(detector: Callable[..., Simul
     assert "static" in {decision.reason_code for decision in watched.of(Decision)}
 
 
-def test_a_held_series_goes_on_until_a_person_stops_it(detector: Callable[..., Simulated], run: Run) -> None:
-    eiger = detector()
-    watched = run(eiger, min_time_s=3.0)
+def test_a_held_series_goes_on_until_a_person_stops_it(simulated: Callable[..., Simulated], run_told: Run) -> None:
+    eiger = simulated()
+    watched = run_told(eiger, min_time_s=3.0)
     wait_for_rows(watched)
     assert ask(watched, "hold").json() == {"sentence": "Series 1 is held: the rule will not stop it."}
     watched.wait_for(lambda: any(decision.action == "stop" for decision in watched.of(Decision)))
@@ -170,11 +83,11 @@ def test_a_held_series_goes_on_until_a_person_stops_it(detector: Callable[..., S
 
 
 def test_a_stop_that_failed_is_told_first_and_in_these_words(
-    detector: Callable[..., Simulated], run: Run, monkeypatch: pytest.MonkeyPatch
+    simulated: Callable[..., Simulated], run_told: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(simplon, "_WAIT_S", 0.3)
-    eiger = detector(faults=("cancel-ignored", "disarm-ignored", "abort-ignored"))
-    watched = run(eiger)
+    eiger = simulated(faults=("cancel-ignored", "disarm-ignored", "abort-ignored"))
+    watched = run_told(eiger)
     watched.wait_for(lambda: states(watched)[-1:] == ["failed"])
     deadline_s = time.monotonic() + PATIENCE_S
     while (facts := httpx2.get(f"{watched.daemon.web.url}/api/latest").json())["word"] != "CHECK SETUP":
@@ -191,20 +104,20 @@ def test_a_stop_that_failed_is_told_first_and_in_these_words(
 
 
 def test_a_lost_end_message_does_not_keep_the_detector_from_idling(
-    detector: Callable[..., Simulated], run: Run
+    simulated: Callable[..., Simulated], run_told: Run
 ) -> None:
-    eiger = detector(faults=("end-lost",))
-    watched = run(eiger)
+    eiger = simulated(faults=("end-lost",))
+    watched = run_told(eiger)
     watched.wait_for(lambda: states(watched)[-1:] == ["done"])
     assert eiger.unit.commands == ["cancel", "disarm"]
 
 
 def test_stopping_the_daemon_does_not_wait_for_the_detector(
-    detector: Callable[..., Simulated], run: Run, monkeypatch: pytest.MonkeyPatch
+    simulated: Callable[..., Simulated], run_told: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(control_unit, "_SLOW_S", 4.0)
-    eiger = detector(faults=("slow",))
-    watched = run(eiger)
+    eiger = simulated(faults=("slow",))
+    watched = run_told(eiger)
     watched.wait_for(lambda: eiger.unit.commands)
     begin_s = time.monotonic()
     watched.daemon.stop()
@@ -212,9 +125,9 @@ def test_stopping_the_daemon_does_not_wait_for_the_detector(
     assert states(watched) == ["asked"]
 
 
-def test_a_dry_run_says_it_and_tells_nobody(detector: Callable[..., Simulated], run: Run) -> None:
-    eiger = detector()
-    watched = run(eiger, dry_run=True)
+def test_a_dry_run_says_it_and_tells_nobody(simulated: Callable[..., Simulated], run_told: Run) -> None:
+    eiger = simulated()
+    watched = run_told(eiger, dry_run=True)
     watched.wait_for(lambda: states(watched))
     wait_until = len(watched.of(Decision)) + 2
     watched.wait_for(lambda: len(watched.of(Decision)) >= wait_until)
@@ -222,8 +135,8 @@ def test_a_dry_run_says_it_and_tells_nobody(detector: Callable[..., Simulated], 
     assert eiger.unit.commands == []
 
 
-def test_the_owner_of_the_detector_is_told_and_watched(detector: Callable[..., Simulated], run: Run) -> None:
-    eiger, told = detector(), []
+def test_the_owner_of_the_detector_is_told_and_watched(simulated: Callable[..., Simulated], run_told: Run) -> None:
+    eiger, told = simulated(), []
 
     def owner(connection: socket.socket) -> None:
         told.append(json.loads(request(connection).partition(b"\r\n\r\n")[2]))
@@ -231,7 +144,7 @@ def test_the_owner_of_the_detector_is_told_and_watched(detector: Callable[..., S
         connection.sendall(plain(b"stopping"))
 
     with raw_server(owner) as url:
-        watched = run(eiger, via="http", url=f"{url}/scan/stop")
+        watched = run_told(eiger, via="http", url=f"{url}/scan/stop")
         watched.wait_for(lambda: states(watched)[-1:] == ["done"])
     assert states(watched) == ["asked", "step", "done"]
     (order,) = told
@@ -240,14 +153,14 @@ def test_the_owner_of_the_detector_is_told_and_watched(detector: Callable[..., S
     assert order["high"] <= order["target"] == 0.5
 
 
-def test_without_somebody_to_tell_that_is_said(detector: Callable[..., Simulated], run: Run) -> None:
-    watched = run(detector(n_frames=4), via="none")
+def test_without_somebody_to_tell_that_is_said(simulated: Callable[..., Simulated], run_told: Run) -> None:
+    watched = run_told(simulated(n_frames=4), via="none")
     assert ask(watched, "stop").json() == {"error": "nothing is stopped from here: set stop.via"}
     assert ask(watched, "hold").status_code == 409
 
 
-def test_the_token_is_in_no_file(detector: Callable[..., Simulated], run: Run, tmp_path: Path) -> None:
-    watched = run(detector(n_frames=4), via="none")
+def test_the_token_is_in_no_file(simulated: Callable[..., Simulated], run_told: Run, tmp_path: Path) -> None:
+    watched = run_told(simulated(n_frames=4), via="none")
     watched.wait_for_end()
     watched.daemon.stop()
     assert watched.daemon.hdf5 is not None

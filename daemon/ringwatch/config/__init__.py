@@ -14,6 +14,7 @@ from ringwatch.config.model import (
     WebConfig,
     WindowConfig,
     ZmqConfig,
+    unweighable,
 )
 from ringwatch.config.stop import GROWING_METRICS, RINGS_FRACTION, RingsConfig, StopConfig
 
@@ -35,4 +36,5 @@ __all__ = [
     "WindowConfig",
     "ZmqConfig",
     "load",
+    "unweighable",
 ]

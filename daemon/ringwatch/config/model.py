@@ -244,13 +244,26 @@ class AccumulateConfig(Section):
 
     scope: Literal["series", "sample", "frame"] = "series"
     """"series": accumulation starts anew with each series. "sample": it goes on over series of equal geometry until the
-    header names another sample. "frame": frames are reduced one by one, as for maps; nothing is added up."""
+    header or POST /api/sample names another sample. "frame": frames are reduced one by one, as for maps; nothing is
+    added up."""
 
     monitor_reference: Annotated[float, Field(gt=0)] | None = Field(default=None, examples=[1e6])
-    """The usual counts of the beam monitor in a frame, for `ringwatch reduce --i0`: norms are multiplied by I0 / this,
-    so that intensities are those at this value. Only results of equal references can be merged."""
+    """The usual counts of the beam monitor in a frame, for `ringwatch reduce --i0` and for `monitor_wait_s`: norms are
+    multiplied by I0 / this, so that intensities are those at this value. Only results of equal references can be
+    merged."""
+
+    monitor_wait_s: Annotated[float, Field(gt=0, le=3600)] | None = Field(default=None, examples=[5.0])
+    """Frames of the live stream are weighed with their beam monitor, which comes by POST /api/i0: each waits for its
+    reading, at most so long after its arrival; without one it is excluded. They wait in `stream.memory_bytes`."""
 
     window: WindowConfig = Field(default_factory=WindowConfig)
+
+    @field_validator("monitor_wait_s")
+    @classmethod
+    def _has_a_reference(cls, wait_s: float | None, info: ValidationInfo) -> float | None:
+        if wait_s is not None and info.data.get("monitor_reference") is None:
+            raise ValueError("monitor_reference is needed with it: the usual counts of the monitor in a frame")
+        return wait_s
 
     @field_validator("window")
     @classmethod
@@ -321,8 +334,8 @@ class WebConfig(Section):
     """HOST:PORT; 0.0.0.0:8080 is reachable from other machines, port 0 is any free one."""
 
     token: Token | None = Field(default=None, examples=["what-openssl-rand-hex-16-prints"])
-    """What scripts show to be allowed to stop or hold a series: POST with the header "Authorization: Bearer TOKEN".
-    Without a token nobody may."""
+    """What scripts show to be allowed to stop, hold, reset, name a sample or bring the beam monitor: POST with the
+    header "Authorization: Bearer TOKEN". Without a token nobody may."""
 
     @property
     def address(self) -> tuple[str, int]:
@@ -360,6 +373,17 @@ def _of_whole_pixels(profiles: ProfilesConfig, info: ValidationInfo) -> Profiles
     return profiles
 
 
+def unweighable(geometry: GeometryConfig, profiles: ProfilesConfig) -> list[str]:
+    """What forbids a monitor: it weighs counts of whole pixels that are never negative, and scatter as counts do."""
+    kinds = {
+        "geometry.splitting": geometry.splitting != "no",
+        "geometry.dark": geometry.dark is not None,
+        "geometry.quantum": geometry.quantum != "auto",
+        "profiles.variance": profiles.variance != "off",
+    }
+    return [name for name, is_on in kinds.items() if is_on]
+
+
 Profiles = Annotated[ProfilesConfig, AfterValidator(_of_whole_pixels)]
 
 
@@ -392,8 +416,25 @@ class Config(Section):
     rings: RingsConfig = Field(default_factory=RingsConfig)
     stop: StopConfig | None = None
     publish: PublishConfig = Field(default_factory=PublishConfig)
-    web: WebConfig = Field(default_factory=WebConfig)
+    web: WebConfig = Field(default_factory=WebConfig, validate_default=True)
     device: DeviceConfig = Field(default_factory=DeviceConfig)
+
+    @field_validator("accumulate")
+    @classmethod
+    def _can_be_weighed(cls, accumulate: AccumulateConfig, info: ValidationInfo) -> AccumulateConfig:
+        geometry, profiles = info.data.get("geometry"), info.data.get("profiles")
+        if accumulate.monitor_wait_s is not None and geometry is not None and profiles is not None:
+            asked = unweighable(geometry, profiles)
+            if asked:
+                raise ValueError(f"monitor_wait_s cannot be combined with {' and '.join(asked)}")
+        return accumulate
+
+    @field_validator("web")
+    @classmethod
+    def _lets_readings_in(cls, web: WebConfig, info: ValidationInfo) -> WebConfig:
+        if web.token is None and info.data.get("accumulate", AccumulateConfig()).monitor_wait_s is not None:
+            raise ValueError("accumulate.monitor_wait_s needs web.token: the readings come by POST /api/i0")
+        return web
 
     @field_validator("stop")
     @classmethod

@@ -33,6 +33,7 @@ class Board:
     """The newest result of each kind, and the history of the accumulation they belong to.
 
     A new series wipes the snapshot, the rows and the decision of the one before; its curves stay until the first frame.
+    Where the sums of a series begin anew, what was decided before is wiped.
 
     Parameters
     ----------
@@ -166,9 +167,12 @@ class Board:
                 self.status, self._status_s = result, now_s
 
     def _begin(self, event: SeriesEvent) -> None:
-        if self.event is not None and self.event.origin.unique_id != event.origin.unique_id:
+        before = self.event.origin if self.event is not None else event.origin
+        if before.unique_id != event.origin.unique_id:
             self._ended += self._series_fates()
-            self.rows = self.snapshot = self.decision = self.stop = self._data_s = None
+            self.rows = self.snapshot = self.stop = self._data_s = None
+        if (before.unique_id, before.generation) != (event.origin.unique_id, event.origin.generation):
+            self.decision = None
             self._doubts.clear()
         if event.event in {"start", "joined"}:
             late = "The start of the series was missed." if event.event == "joined" else ""

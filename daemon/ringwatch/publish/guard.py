@@ -4,6 +4,7 @@ import socket
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -16,6 +17,10 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-cache",
 }
+
+_TOLD_CHARS = 100
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 class Guard:
@@ -42,7 +47,10 @@ class Guard:
                     headers.setdefault(name, value)
             await send(message)
 
-        trusted = self._trusts(Headers(scope=scope).get("host", ""))
+        name = Headers(scope=scope).get("host", "")
+        trusted = self._trusts(name)
+        if not trusted and scope.get("method") == "POST":
+            _log.warning("refused", asked=scope["path"][:_TOLD_CHARS], reason=f"host {name[:_TOLD_CHARS]!r}")
         app = self._app if trusted else PlainTextResponse("This is not the name of this machine.\n", 400)
         await app(scope, receive, with_headers)
 

@@ -84,10 +84,13 @@ class Reduction:
         self._refused: SeriesStart | None = None
         self._shapeless: SeriesStart | None = None
         self._refusal = ""
+        self._is_to_begin_anew = self._is_sample_over = False
+        self._next_sample: str | None = None
         self._throughput = Throughput(clock)
 
     def step(self) -> None:
         """One turn: at most one batch, or one start or end of a series."""
+        self._do_what_was_asked()
         if self._filling is None:
             self._take()
         if self._filling is not None and self._series is not None:
@@ -105,9 +108,28 @@ class Reduction:
         if result is not None:
             self._publish(result)
 
+    def begin_anew(self) -> None:
+        """Before the next batch: tell the results of what is added up, and add up anew. From any thread."""
+        self._is_to_begin_anew = True
+
+    def change_sample(self, name: str | None) -> None:
+        """With the next series: another sample, called so where the header gives no name. From any thread."""
+        self._next_sample, self._is_sample_over = name, True
+
     def close(self) -> None:
         """Let go of the decoders."""
         self._filler.close()
+
+    def _do_what_was_asked(self) -> None:
+        if self._is_to_begin_anew:
+            self._is_to_begin_anew = False
+            if self._series is None:
+                self.conclude("reset")
+            else:
+                self._series.begin_anew()
+        if self._is_sample_over and self._series is None:  # the frames of a running series are of the sample before
+            self._is_sample_over = False
+            self.conclude("another sample")
 
     def _take(self) -> None:
         """Take what comes next: a start or an end is dealt with, a batch of frames begins to be decoded."""
@@ -124,6 +146,8 @@ class Reduction:
 
     def _start(self, start: SeriesStart) -> None:
         self._refused = None
+        self._do_what_was_asked()  # even if that was after this turn began
+        start = replace(start, sample=start.sample or self._next_sample)
         if start.shape is None:  # the header did not say it: the first frame does
             self._shapeless = start
             return

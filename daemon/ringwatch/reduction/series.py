@@ -128,6 +128,13 @@ class SeriesReduction:
         for profile in accumulator.go_on_rejecting() if accumulator else ():
             self._publish(profile)
 
+    def begin_anew(self) -> None:
+        """Tell the results of what is added up, and begin again with the next frame; nothing is lost without frames."""
+        if self.accumulation.n_frames:
+            self._end_block("reset")
+            self._begin_block()
+            self._event("ready", "reset")
+
     def finish(self, end: SeriesEnd) -> None:
         """Evaluate everything once more, and publish the final results, unless other series of the sample follow."""
         self._evaluate_last()
@@ -194,7 +201,7 @@ class SeriesReduction:
     def _reduce_part(self, frames: Sequence[Frame], slot_set: int) -> int:
         """Reduce those of the decoded frames that belong to one block; how many they were."""
         if self.accumulation.is_over or not self.accumulation.room(frames):
-            self._end_block()
+            self._end_block("window")
             self._begin_block()
         part = frames[: self.accumulation.room(frames)]
         accumulator = self._open(part[0].dtype)
@@ -206,14 +213,14 @@ class SeriesReduction:
             accumulator.sample(slot_set)
         self._conditions.see(rows)
         if self.accumulation.is_full:
-            self._end_block()
+            self._end_block("window")
         else:
             self.keep_up()
         return len(part)
 
-    def _end_block(self) -> None:
+    def _end_block(self, reason: str) -> None:
         self._evaluate_last()
-        self._tell_result("window")
+        self._tell_result(reason)
 
     def _begin_block(self) -> None:
         self.accumulation = self.accumulation.next_block()

@@ -15,7 +15,6 @@ from ringwatch.clock import Clock, SystemClock
 from ringwatch.config import Config
 from ringwatch.control.actuators import actuator
 from ringwatch.control.stopper import Stopper
-from ringwatch.errors import ControlError
 from ringwatch.messages import Result
 from ringwatch.publish.epics import EpicsPublisher
 from ringwatch.publish.exports import require
@@ -27,10 +26,12 @@ from ringwatch.publish.zeromq import ZeroMQPublisher
 from ringwatch.reduction.geometry import GeometrySource
 from ringwatch.reduction.pipeline import Reduction, ReductionThread
 from ringwatch.reduction.recent import require_room
+from ringwatch.service.desk import Desk
 from ringwatch.service.images import read_image
 from ringwatch.service.notify import notify
 from ringwatch.service.settings import reduction_settings
 from ringwatch.stream.decompress import decode_into
+from ringwatch.stream.monitored import MonitoredQueue
 from ringwatch.stream.queue import FrameQueue
 from ringwatch.stream.receiver import Receiver
 from ringwatch.stream.series import SeriesTable
@@ -78,6 +79,9 @@ class Daemon:
         stream = config.stream
         self._table = SeriesTable(stream.late_s, stream.end_timeout_s)
         self._queue = FrameQueue(stream.memory_bytes, stream.policy, self._clock)
+        wait_s = config.accumulate.monitor_wait_s
+        self._monitored = None if wait_s is None else MonitoredQueue(self._queue, wait_s, self._clock)
+        self._source = self._monitored or self._queue
         self._receiver = Receiver(
             stream.endpoint, self._table, self._queue, self._clock, stream.channel, self.request_stop
         )
@@ -94,7 +98,7 @@ class Daemon:
             publishers.append(EpicsPublisher(config.publish.epics.prefix, config.publish.epics.interface))
         self._outlets = [Outlet(publisher) for publisher in publishers]
         self._reduction = self._make_reduction()
-        self._thread = ReductionThread(self._reduction, lambda: self._queue.finished, self.request_stop)
+        self._thread = ReductionThread(self._reduction, lambda: self._source.finished, self.request_stop)
 
     def prepare(self) -> None:
         """Build geometry and kernels, so that the first series finds everything ready.
@@ -179,8 +183,8 @@ class Daemon:
 
     def _make_reduction(self) -> Reduction:
         return Reduction(
-            self._queue.get_batch,
-            self._queue.take_full_batch,
+            self._source.get_batch,
+            self._source.take_full_batch,
             lambda: self._queue.backlog_bytes,
             self._geometries,
             self._device,
@@ -206,13 +210,10 @@ class Daemon:
         return Stopper(told, lambda: self._table.ongoing, self._publish_all, self._clock, is_dry=stop.dry_run)
 
     def _orders(self) -> Orders:
-        """What a person may ask for over HTTP."""
-        token, stopper = self._config.web.token, self._stopper
-        asks = {
-            "stop": stopper.stop_now if stopper else _nothing_stops,
-            "hold": stopper.hold if stopper else _nothing_stops,
-        }
-        return Orders(asks, token.get_secret_value() if token else None)
+        """What a person or a script may ask for over HTTP."""
+        token, scope = self._config.web.token, self._config.accumulate.scope
+        desk = Desk(scope, self._stopper, lambda: self._reduction, self._monitored)
+        return Orders(desk.asks(), token.get_secret_value() if token else None)
 
     def _publish(self, result: Result) -> None:
         if self._stopper is not None:
@@ -228,7 +229,3 @@ class Daemon:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         # Only this: logging here could wait for a lock that the interrupted code holds.
         self._wake.set()
-
-
-def _nothing_stops() -> str:
-    raise ControlError("nothing is stopped from here: set stop.via")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ringwatch.clock import SystemClock
-from ringwatch.config import Config, FilesConfig, WindowConfig
+from ringwatch.config import Config, FilesConfig, WindowConfig, unweighable
 from ringwatch.errors import ConfigError, RingwatchError
 from ringwatch.messages import (
     Decision,
@@ -149,21 +149,10 @@ def _monitor_reference(config: Config | FilesConfig) -> float:
         raise ConfigError(
             ["accumulate.monitor_reference is missing: the usual counts of the monitor; needed in CONFIG for --i0"]
         )
-    _require_plain_counts(config)
-    return config.accumulate.monitor_reference
-
-
-def _require_plain_counts(config: Config | FilesConfig) -> None:
-    """A monitor weighs counts of whole pixels that are never negative, and scatter as counts do."""
-    kinds = {
-        "geometry.splitting": config.geometry.splitting != "no",
-        "geometry.dark": config.geometry.dark is not None,
-        "geometry.quantum": config.geometry.quantum != "auto",
-        "profiles.variance": config.profiles.variance != "off",
-    }
-    asked = [name for name, is_on in kinds.items() if is_on]
+    asked = unweighable(config.geometry, config.profiles)
     if asked:
         raise ConfigError([f"--i0 cannot be combined with {' and '.join(asked)}"])
+    return config.accumulate.monitor_reference
 
 
 def _require_frames(window: WindowConfig) -> None:

@@ -28,14 +28,16 @@ def reduction_settings(config: Config | FilesConfig, device: cl.Device) -> Reduc
         pyFAI does not know the calibrant.
     """
     hdf5 = config.publish.hdf5 if isinstance(config, Config) else None
+    accumulate = config.accumulate
     return ReductionSettings(
         interval_s=config.profiles.interval_s,
         dummies=config.geometry.dummies,
         decoder_threads=min(MAX_DECODERS, os.cpu_count() or 1),
         d_spacings_A=d_spacings_A(config.rings),
         stop=config.stop,
-        scope=config.accumulate.scope,
-        window=config.accumulate.window,
+        scope=accumulate.scope,
+        window=accumulate.window,
+        monitor_reference=None if accumulate.monitor_wait_s is None else accumulate.monitor_reference,
         error_model=config.profiles.error_model,
         rejection=rejection(config.profiles),
         variance=variance(config.profiles),

@@ -110,6 +110,11 @@ class FrameQueue:
             return [message for message in self._take(n_frames) if isinstance(message, Frame)]
 
     @property
+    def closed(self) -> bool:
+        """Whether nothing more will be put."""
+        return self._closed
+
+    @property
     def finished(self) -> bool:
         """Whether the queue is closed and everything was taken."""
         with self._changed:
