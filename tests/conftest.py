@@ -10,6 +10,7 @@ from types import ModuleType
 
 import pyopencl as cl
 import pytest
+import structlog
 
 from ringwatch_gpu import devices, loader
 
@@ -48,6 +49,13 @@ def device(request: pytest.FixtureRequest) -> cl.Device:
     if request.param is None:
         pytest.skip(f"no usable OpenCL device. {devices.advice()}")
     return request.param.device
+
+
+@pytest.fixture(autouse=True)
+def _default_logs() -> Iterator[None]:
+    """A test that calls the command line sets up logging as that does: no other test shall see it."""
+    yield
+    structlog.reset_defaults()
 
 
 class FakeClock:
