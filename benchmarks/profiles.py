@@ -47,7 +47,7 @@ def steps(bins: int) -> Iterator[tuple[str, float, Callable[[], object]]]:
     for splitting in ("no", "bbox", "full"):
         made = integrator(bins, splitting)
         yield f"a frame, splitting {splitting}", BATCH, lambda made=made: made.integrate(BATCH, VALIDITY)
-    yield "mean of the summed image, split", 1, lambda: made.split_profiles(BATCHES * BATCH)
+    yield "mean of the summed image, split", 1, lambda: made.split_image(BATCHES * BATCH)
     for name, rejection in REJECTIONS.items():
         made = integrator(bins, rejection=rejection)
         yield name, 1, lambda made=made: made.reject_outliers(BATCHES * BATCH)

@@ -41,12 +41,7 @@ def compare(path: Path, method: Method, cache_dir: Path, bins: int | Literal["pi
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", ["id11_dac", "ge41rt_ceo2", "pil1m_ceo2", "pil1m_fe3o4_map", "pil2m_ceo2_chess"])
-def test_pyfai_and_two_pass_float64_agree(
-    request: pytest.FixtureRequest, shared_data: Path, cache_dir: Path, name: str, method: Method
-) -> None:
-    if (name, method) == ("id11_dac", "full"):
-        reason = "the variance of a bin is 0.24 ppm off where 0.1 ppm is the aim"
-        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
+def test_pyfai_and_two_pass_float64_agree(shared_data: Path, cache_dir: Path, name: str, method: Method) -> None:
     found = compare(shared_data / f"{name}.h5", method, cache_dir)
     assert all(item.agrees for item in found), found
 

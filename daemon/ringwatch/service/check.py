@@ -21,6 +21,7 @@ from ringwatch_gpu.geometry import Geometry
 from ringwatch_gpu.norms import LARGEST_NORM_ERROR
 from ringwatch_gpu.ring_positions import RadialAxis
 from ringwatch_gpu.spottiness import MIN_AZIMUTH
+from ringwatch_gpu.sums import sums_shape
 
 
 def check(config: Config) -> Iterator[str]:
@@ -32,7 +33,8 @@ def check(config: Config) -> Iterator[str]:
     ConfigError
         The window needs too much memory.
     """
-    spacings = d_spacings_A(config.rings)
+    spacings, profiles = d_spacings_A(config.rings), config.profiles
+    tells_noise = profiles.error_model != "azimuthal" or profiles.variance != "off"
     device = devices.choose(config.device.platform, config.device.type)
     yield f"device      {device.name.strip()} ({device.platform.name.strip()})"
     try:
@@ -42,8 +44,8 @@ def check(config: Config) -> Iterator[str]:
         geometry = None
     if geometry is not None:
         yield from _geometry_lines(geometry, config.geometry)
-        require_room(config.accumulate.window, geometry.bins, n_words=2)
-        compile_kernels(geometry, device)
+        require_room(config.accumulate.window, sums_shape(geometry, tells_noise=tells_noise))
+        compile_kernels(geometry, device, tells_noise=tells_noise)
         yield "kernels     compiled for 8, 16 and 32-bit pixels"
     yield f"rings       {_rings(config.rings, spacings, geometry)}"
     yield f"accumulate  {config.accumulate.scope}, window: {config.accumulate.window.text}"
