@@ -34,7 +34,7 @@ ROWS = ("signal", "signal_sq", "norm_signal", "norm", "norm_sq", "count")
 SPLIT_UNITS = {
     "signal": 2.0**-64,
     "signal_sq": 2.0**-80,
-    "norm_signal": 2.0**-40,
+    "norm_signal": 2.0**-56,
     "count": 2.0**-24,
     "noise_signal": 2.0**-80,
 }
@@ -42,7 +42,8 @@ SPLIT_UNITS = {
 2^-50, and rounded by less than 10^-7 of that."""
 
 SPLIT_WORDS = 3
-"""Words of a sum where pixels are split: those of 10^6 frames of 10^5 pixels of 2^32 counts have up to 181 bits."""
+"""Words of a sum where pixels are split: those of 10^6 frames of 10^5 pixels of 2^32 counts have up to 181 bits,
+weighed with a monitor 188."""
 
 NOISE_ROW = "noise_signal"
 """A seventh row, of split pixels where it is asked for: sum c^2 s, as noise goes with the squares of the shares."""

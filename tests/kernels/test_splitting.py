@@ -200,7 +200,7 @@ def test_one_count_with_the_smallest_share_is_rounded_to_less_than_a_millionth()
         rows = SplitFrameSums(sign * counts, *lost).rows(static)[0]
         for row, value in zip((0, 1, 2, 6), counts.ravel(), strict=True):
             unit = SPLIT_UNITS[SUM_ROWS[row]]
-            assert float(exact.to_float(rows[row])[0]) * unit == pytest.approx(sign * value, rel=3e-8)
+            assert float(exact.to_float(rows[row])[0]) * unit == pytest.approx(sign * value, rel=3e-8, abs=0)
 
 
 def test_a_bin_that_loses_all_its_pixels_is_empty(device: cl.Device, form: Form, cache_dir: Path) -> None:
