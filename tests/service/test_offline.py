@@ -134,6 +134,24 @@ def test_a_dark_is_taken_off_and_parts_merge_exactly(folder: Path, frames: np.nd
             np.testing.assert_allclose(profile, getattr(expected.profile, name))
 
 
+@pytest.mark.parametrize("lines", ['dark = "dark.npy"\n', "dummy = [-1000]\n"], ids=["dark", "negative"])
+def test_signals_of_either_sign_are_split(folder: Path, frames: np.ndarray, lines: str) -> None:
+    """With errors of counts: the sums that the library makes, the last row that of the noise."""
+    np.save("dark.npy", dark_of(frames))
+    signed = np.where(frames >= 65535, -1000, frames.astype(np.int64) - 1).astype(np.int32)
+    with h5py.File("signed.h5", "w") as file:
+        file["entry/data/data"] = signed
+    geometry, dummies = Geometry.from_poni(folder / "powder.poni", splitting="full"), [-1000]
+    if "dark" in lines:
+        geometry, dummies = geometry.signed(dark=dark_of(frames)), None
+    expected = Integrator(geometry, dummies=dummies, tells_noise=True).integrate(signed)
+    stored = reduced(folder, "signed.h5", lines=lines + 'splitting = "full"\n[profiles]\nerror_model = "poisson"\n')
+    assert stored.sums is not None
+    assert np.array_equal(stored.sums, expected.words)
+    assert (expected.profile.signal < 0).any()
+    assert stored.signal_quantum == geometry.signal_quantum
+
+
 def test_results_with_and_without_a_dark_are_not_merged(folder: Path, frames: np.ndarray) -> None:
     np.save("dark.npy", dark_of(frames))
     reduced(folder, "left.h5", lines="", out="a.h5")

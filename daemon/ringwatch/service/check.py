@@ -12,7 +12,7 @@ from ringwatch.messages import Metric
 from ringwatch.reduction.geometry import GeometrySource
 from ringwatch.reduction.recent import require_room
 from ringwatch.service.images import read_image
-from ringwatch.service.settings import d_spacings_A
+from ringwatch.service.settings import d_spacings_A, reduction_settings
 from ringwatch.stop.phrases import goal
 from ringwatch_gpu import devices
 from ringwatch_gpu.batch import compile_kernels
@@ -33,8 +33,7 @@ def check(config: Config) -> Iterator[str]:
     ConfigError
         The window needs too much memory.
     """
-    spacings, profiles = d_spacings_A(config.rings), config.profiles
-    tells_noise = profiles.error_model != "azimuthal" or profiles.variance != "off"
+    spacings = d_spacings_A(config.rings)
     device = devices.choose(config.device.platform, config.device.type)
     yield f"device      {device.name.strip()} ({device.platform.name.strip()})"
     try:
@@ -44,7 +43,9 @@ def check(config: Config) -> Iterator[str]:
         geometry = None
     if geometry is not None:
         yield from _geometry_lines(geometry, config.geometry)
-        require_room(config.accumulate.window, sums_shape(geometry, tells_noise=tells_noise))
+        settings = reduction_settings(config, device)
+        reference, tells_noise = settings.monitor_reference, settings.tells_noise
+        require_room(config.accumulate.window, sums_shape(geometry, reference, tells_noise=tells_noise))
         compile_kernels(geometry, device, tells_noise=tells_noise)
         yield "kernels     compiled for 8, 16 and 32-bit pixels"
     yield f"rings       {_rings(config.rings, spacings, geometry)}"

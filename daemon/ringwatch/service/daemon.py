@@ -116,7 +116,9 @@ class Daemon:
             log.info("geometry waits for the first series", reason=str(error))
             return
         geometry = self._geometries.base()
-        require_room(self._settings.window, sums_shape(geometry, tells_noise=self._settings.tells_noise))
+        settings = self._settings
+        shape = sums_shape(geometry, settings.monitor_reference, tells_noise=settings.tells_noise)
+        require_room(settings.window, shape)
         if self._settings.d_spacings_A is not None:  # what cannot be placed is told now, not at the first evaluation
             RadialAxis.of(geometry).position(self._settings.d_spacings_A)
         log.info("ready to reduce", geometry=geometry.source, shape=geometry.shape, bins=geometry.bins)
