@@ -30,10 +30,12 @@ REJECTIONS = {
 VALIDITY = Validity.of(TUTORIAL.dtype, [TUTORIAL.dummy])
 
 
-def integrator(bins: int, splitting: str = "no", rejection: Rejection = NO_REJECTION) -> BatchIntegrator:
+def integrator(
+    bins: int, splitting: str = "no", rejection: Rejection = NO_REJECTION, *, tells_noise: bool = False
+) -> BatchIntegrator:
     """One that has summed up some batches."""
     geometry = Geometry.from_poni(TUTORIAL.poni(), bins=bins, splitting=splitting).masked(pixel_mask(TUTORIAL))
-    made = BatchIntegrator(geometry, TUTORIAL.dtype, devices.choose(), rejection=rejection)
+    made = BatchIntegrator(geometry, TUTORIAL.dtype, devices.choose(), rejection=rejection, tells_noise=tells_noise)
     simulator = Simulator(TUTORIAL, 1)
     for _ in range(BATCHES):
         for slot in made.slots:
@@ -47,7 +49,9 @@ def steps(bins: int) -> Iterator[tuple[str, float, Callable[[], object]]]:
     for splitting in ("no", "bbox", "full"):
         made = integrator(bins, splitting)
         yield f"a frame, splitting {splitting}", BATCH, lambda made=made: made.integrate(BATCH, VALIDITY)
-    yield "mean of the summed image, split", 1, lambda: made.split_profiles(BATCHES * BATCH)
+    noisy = integrator(bins, "full", tells_noise=True)
+    yield "a frame, splitting full, its noise", BATCH, lambda: noisy.integrate(BATCH, VALIDITY)
+    yield "mean of the summed image, split", 1, lambda: made.split_image(BATCHES * BATCH)
     for name, rejection in REJECTIONS.items():
         made = integrator(bins, rejection=rejection)
         yield name, 1, lambda made=made: made.reject_outliers(BATCHES * BATCH)
@@ -80,7 +84,7 @@ def main() -> None:
     for bins in BINS:
         for name, n_frames, step in steps(bins):
             cores_ms, wall_ms = (time_ms / n_frames for time_ms in measured(step))
-            print(f"{bins} bins  {name:32} {cores_ms:6.2f} core-ms {wall_ms:6.2f} ms")
+            print(f"{bins} bins  {name:34} {cores_ms:6.2f} core-ms {wall_ms:6.2f} ms")
 
 
 if __name__ == "__main__":

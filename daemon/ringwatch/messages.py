@@ -232,7 +232,10 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class SeriesEvent:
-    """Topic ``series``: a series started, was joined late, is ready (kernels built), ended or was abandoned."""
+    """Topic ``series``: a series started, was joined late, is ready (kernels built), ended or was abandoned.
+
+    ``sums_shape`` is how many rows and words the sums of each bin have, as in `SeriesResult`.
+    """
 
     origin: Origin
     time_ns: int
@@ -243,6 +246,7 @@ class SeriesEvent:
     edges: NDArray[np.float64]
     unit: str
     exact: bool
+    sums_shape: tuple[int, int] = (6, 2)
 
 
 ProfileKind = Literal["mean", "sigma_clip", "quantile", "median_clip"]
@@ -252,8 +256,8 @@ ProfileKind = Literal["mean", "sigma_clip", "quantile", "median_clip"]
 class FrameProfiles:
     """Topic ``frame_profiles``: a profile of each of some frames, shape (frames, bins), float32.
 
-    ``sums`` are their exact sums where those were asked for, uint64 of shape (frames, 6, bins, 2) as in `SeriesResult`:
-    for files only.
+    ``sums`` are their exact sums where those were asked for, uint64 of shape (frames, rows, bins, words), with rows and
+    words as in `SeriesResult`: for files only.
     """
 
     kind: ProfileKind
@@ -570,7 +574,8 @@ class SeriesResult:
     sums
         uint64, shape (6, bins, 2): signal, signal squared, norm x signal, norm, norm squared, count as (high, low)
         words of a 128-bit two's complement integer; norms in units of ``norm_quantum``, signals of ``signal_quantum``.
-        With a monitor (6, bins, 3). None where frames are not added up.
+        With a monitor, or where pixels are split, (6, bins, 3); of split pixels whose noise is told (7, bins, 3), the
+        last one the signal times the squares of the shares. None where frames are not added up.
     image_sum, image_lost
         Pixel-wise sum of valid signals in units of ``signal_quantum`` and number of frames in which the pixel was
         invalid, shape (rows, columns).

@@ -4,19 +4,22 @@ The batch lies in slots that the caller fills; kernels run in a form that suits 
 lane, for CPUs; `groups`: sorted pixels, work-groups and integer atomics, for GPUs) and give the same bits.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import numpy as np
 import pyopencl as cl
 from numpy.typing import NDArray
 
-from . import exact
+from . import exact, monitor
 from .geometry import Geometry
 from .groups import GroupKernels, groups_program
 from .image import ImageBuffers, ImageEvaluation, evaluation_bytes, image_program
 from .lanes import LaneKernels, lanes_bytes, lanes_program
 from .lost_exposure import LostExposureKernel
 from .memory import Slots, check_memory
+from .noise import Noise, PixelVariance
 from .programs import context_of
 from .reference import ImageSums
 from .rejection import NO_REJECTION, Method, Rejection, RejectionKernels, rejection_bytes, rejection_program
@@ -24,7 +27,7 @@ from .sectors import SectorKernel, sectors_program
 from .signals import PixelFormat
 from .split_groups import SplitGroupKernels, split_groups_program
 from .split_lanes import SplitLaneKernels, split_lanes_program
-from .split_sums import SplitFrameSums, image_profiles, moved_statics, split_statics
+from .split_sums import SPLIT_PLANES, SplitFrameSums, SplitImage, image_squares, moved_statics, split_statics
 from .sums import FrameSums, RingProfile, StaticSums
 from .tables import BATCH, DeviceTables
 from .validity import Validity
@@ -47,8 +50,12 @@ def default_form(device: cl.Device) -> Form:
     return "groups" if device.type & cl.device_type.GPU else "lanes"
 
 
-def compile_kernels(geometry: Geometry, device: cl.Device, rejection: Rejection = NO_REJECTION) -> None:
+def compile_kernels(
+    geometry: Geometry, device: cl.Device, rejection: Rejection = NO_REJECTION, *, tells_noise: bool = False
+) -> None:
     """Compile the kernels for the unsigned pixel types, so that no later build waits for the compiler.
+
+    ``tells_noise`` as for `BatchIntegrator`.
 
     Raises
     ------
@@ -56,17 +63,20 @@ def compile_kernels(geometry: Geometry, device: cl.Device, rejection: Rejection 
     """
     context = context_of(device)
     is_gpu = default_form(device) == "groups"
+    program: Callable[[cl.Context, Geometry, PixelFormat], cl.Program]
     if geometry.splitting is None:
         program = groups_program if is_gpu else lanes_program
     else:
-        program = split_groups_program if is_gpu else split_lanes_program
+        program = partial(split_groups_program if is_gpu else split_lanes_program, tells_noise=tells_noise)
     for dtype in ("u1", "u2", "u4"):
         pixels = PixelFormat.of(geometry, np.dtype(dtype))
         program(context, geometry, pixels)
         sectors_program(context, pixels, share=is_gpu)
     image_program(context, geometry, share=is_gpu)
     if rejection.methods:
-        rejection_program(context, rejection, share=is_gpu, signed=geometry.quantum is not None)
+        rejection_program(
+            context, rejection, share=is_gpu, signed=geometry.quantum is not None, split=not geometry.is_exact
+        )
 
 
 class BatchIntegrator:
@@ -92,12 +102,14 @@ class BatchIntegrator:
         8 bytes a pixel. Only for signals that are never negative.
     negatives
         Whether values below zero of a signed type count (`Validity.lowest` < 0).
+    tells_noise
+        Whether sums of split pixels have a row for the noise of counts (see `SUM_ROWS`); those of whole ones need none.
 
     Raises
     ------
     ValueError
         Float pixels, and the geometry does not say to what they are rounded; signals that may be negative where there
-        is a monitor or pixels are split.
+        is a monitor.
     OutOfDeviceMemory, KernelBuildError
     """
 
@@ -112,8 +124,9 @@ class BatchIntegrator:
         rejection: Rejection = NO_REJECTION,
         monitored: bool = False,
         negatives: bool = False,
+        tells_noise: bool = False,
     ) -> None:
-        self.geometry, self.dtype, self.monitored = geometry, dtype, monitored
+        self.geometry, self.dtype, self.monitored, self.tells_noise = geometry, dtype, monitored, tells_noise
         self._pixels = PixelFormat.of(geometry, dtype, negatives=negatives)
         if monitored and self._pixels.is_signed:
             raise ValueError("a monitor weighs counts that are never negative")
@@ -121,7 +134,8 @@ class BatchIntegrator:
         share = self.form == "groups"
         batch_bytes = BATCH * geometry.pixels * dtype.itemsize
         evaluation = evaluation_bytes(geometry.bins, share, monitored=monitored) if evaluates else (0, 0)
-        histograms = (0, 0) if share else lanes_bytes(device, geometry.bins)
+        planes = SPLIT_PLANES + (tells_noise and geometry.splitting is not None)
+        histograms = (0, 0) if share else lanes_bytes(device, geometry.bins, planes)
         rejecting = rejection_bytes(geometry, monitored=monitored) if rejection.methods else (0,)
         a_pixel = _BYTES_A_PIXEL + 8 * monitored + _BYTES_A_DARK * self._pixels.is_signed
         tables = a_pixel * geometry.pixels + _split_bytes(geometry)
@@ -155,6 +169,7 @@ class BatchIntegrator:
             else None
         )
         self._image_used = False
+        self._noise: tuple[PixelVariance | None, Noise] | None = None
         self._squares = np.zeros(geometry.bins)
         self._largest_norm = int(geometry.norm_q.max(initial=0))
 
@@ -182,7 +197,7 @@ class BatchIntegrator:
         self._sectors.change_mask(geometry)
         if self._rejection is not None:
             self._rejection.change_mask(geometry)
-        self.geometry = geometry
+        self.geometry, self._noise = geometry, None
 
     @property
     def slots(self) -> NDArray[np.generic]:
@@ -208,7 +223,7 @@ class BatchIntegrator:
         self._image_used = True
         if isinstance(self._kernels, GroupKernels | LaneKernels):
             return self._integrate_whole(self._kernels, slots, n_frames, validity, exposure)
-        return self._kernels.integrate(slots.buffer, n_frames, validity)
+        return self._integrate_split(self._kernels, slots, n_frames, validity, exposure)
 
     def _integrate_whole(
         self,
@@ -231,11 +246,28 @@ class BatchIntegrator:
             signal_sq, norm_signal = exact.words(square), exact.words(product)
         if self._pixels.is_signed:
             self._squares += exact.to_float(signal_sq).sum(axis=0)
-        if self._lost_exposure is not None and exposure is not None and lost.any():
-            self._lost_exposure.add(slots.buffer, validity, exposure)
+        self._add_lost_exposure(slots, validity, lost, exposure)
         return FrameSums(
             signal, signal_sq, norm_signal, lost.copy(), lost_norm.copy(), exact.from_halves(lost_low, lost_high)
         )
+
+    def _integrate_split(
+        self,
+        kernels: SplitGroupKernels | SplitLaneKernels,
+        slots: Slots,
+        n_frames: int,
+        validity: Validity,
+        exposure: NDArray[np.uint64] | None,
+    ) -> SplitFrameSums:
+        found = kernels.integrate(slots.buffer, n_frames, validity)
+        self._add_lost_exposure(slots, validity, found.lost_count, exposure)
+        return found
+
+    def _add_lost_exposure(
+        self, slots: Slots, validity: Validity, lost: NDArray[np.uint64], exposure: NDArray[np.uint64] | None
+    ) -> None:
+        if self._lost_exposure is not None and exposure is not None and lost.any():
+            self._lost_exposure.add(slots.buffer, validity, exposure)
 
     def sector_sums(self, validity: Validity, slot: int = 0, which: int = 0) -> NDArray[np.int64]:
         """Valid signals of one frame of the batch integrated last, of radial groups x azimuthal sectors, (64, 72).
@@ -256,17 +288,30 @@ class BatchIntegrator:
         """
         if self._evaluation is None:
             raise ValueError("this integrator was made with evaluates=False")
-        # Of signed signals frames count for 1. S is the sum of N of them, so that S^2 <= N sum s^2.
-        return self._evaluation.run(exposure, exposure * self._squares if self._pixels.is_signed else None)
+        return self._evaluation.run(exposure, self._largest_squares(exposure) if self._pixels.is_signed else None)
 
-    def split_profiles(self, n_frames: int) -> tuple[RingProfile, RingProfile] | None:
-        """Profiles of the summed image, which holds ``n_frames`` > 0 frames, and of the averaged one, of split pixels.
+    def _largest_squares(self, exposure: int) -> NDArray[np.float64]:
+        """What the squared pixels of the bins of the summed image cannot add up to more than, of signed signals."""
+        if isinstance(self._kernels, GroupKernels | LaneKernels):
+            return exposure * self._squares  # frames count for 1: S is the sum of N of them, and S^2 <= N sum s^2
+        return image_squares(self._kernels.image_sums(exposure))
+
+    def split_image(self, exposure: int) -> SplitImage | None:
+        """The summed image of split pixels, whose frames count for ``exposure`` > 0: its profiles, and its noise.
 
         None where pixels are not split: `evaluate_image`, which takes whole pixels always, has them.
         """
         if isinstance(self._kernels, GroupKernels | LaneKernels):
             return None
-        return image_profiles(self._kernels.image_sums(n_frames), self.geometry.norm_quantum)
+        unit, geometry = monitor.QUANTUM if self.monitored else 1.0, self.geometry
+        sums = self._kernels.image_sums(exposure)
+        return SplitImage.of(sums, geometry.norm_quantum, geometry.signal_quantum, unit)
+
+    def noise_of_parts(self, model: PixelVariance | None) -> Noise:
+        """`Noise.of_parts`, made once for a mask."""
+        if self._noise is None or self._noise[0] != model:
+            self._noise = model, Noise.of_parts(self.geometry, model)
+        return self._noise[1]
 
     def reject_outliers(self, exposure: int) -> dict[Method, RingProfile]:
         """Outlier-rejecting profiles of the summed image, whose frames count for ``exposure`` > 0: those asked for."""
@@ -295,7 +340,7 @@ class BatchIntegrator:
         self.integrate(BATCH, validity)
         if isinstance(self._kernels, GroupKernels | LaneKernels):
             self._kernels.integrate_wide(self._slots[0].buffer, BATCH, validity)
-        self.split_profiles(BATCH)
+        self.split_image(BATCH)
         self.sector_sums(validity)
         if self._evaluation is not None:
             self.evaluate_image(BATCH)
@@ -326,7 +371,9 @@ class BatchIntegrator:
         end = (self._pixels, self._image, self._tables)
         if geometry.splitting is not None:
             split = SplitGroupKernels if groups else SplitLaneKernels
-            return split(self._queue, geometry, geometry.splitting, *end)
+            return split(
+                self._queue, geometry, geometry.splitting, *end, tells_noise=self.tells_noise, monitored=self.monitored
+            )
         whole = GroupKernels if groups else LaneKernels
         return whole(self._queue, geometry, *end)
 

@@ -5,7 +5,7 @@ import pyopencl as cl
 from numpy.typing import NDArray
 
 from .geometry import Geometry
-from .image import ImageBuffers
+from .image import ImageBuffers, monitor_constant
 from .programs import build
 from .split_groups import sorted_entries
 from .splitting import Splitting, entry_norms
@@ -61,14 +61,25 @@ class WholePixels:
 
 
 class SplitPixels:
-    """Each pixel once for each bin that it reaches, times its share there. Written as by `WholePixels`."""
+    """Each pixel once for each bin that it reaches, times its share there. Written as by `WholePixels`.
+
+    After `change_mask`, ``shares`` are those of the entries, 0 for one that is no part of a pixel.
+    """
 
     def __init__(
-        self, queue: cl.CommandQueue, geometry: Geometry, splitting: Splitting, image: ImageBuffers, *to: cl.Buffer
+        self,
+        queue: cl.CommandQueue,
+        geometry: Geometry,
+        splitting: Splitting,
+        image: ImageBuffers,
+        *to: cl.Buffer,
+        monitored: bool = False,
     ) -> None:
         self._queue, self._splitting = queue, splitting
-        self._kernel = cl.Kernel(build(queue.context, "split_order", {}), "gather_parts")
-        self._kernel.set_args(None, None, np.uint32(most_entries(geometry)), image.low, image.high, image.lost, *to)
+        program = build(queue.context, "split_order", monitor_constant(monitored))
+        self._kernel = cl.Kernel(program, "gather_parts")
+        summed, quantum = (image.low, image.high, image.lost_exposure), np.float64(geometry.signal_quantum)
+        self._kernel.set_args(None, None, np.uint32(most_entries(geometry)), *summed, quantum, *to)
 
     def change_mask(self, geometry: Geometry) -> Order:
         """Go on with a geometry that differs in its mask only."""
@@ -77,8 +88,8 @@ class SplitPixels:
         pixel, norm = (np.zeros(most_entries(geometry), np.uint32) for _ in range(2))
         share = np.zeros(pixel.size, np.float32)
         pixel[place], share[place], norm[place] = entries.pixel, entries.share, entry_norms(entries, geometry.norm_q)
-        self._tables = [constant(self._queue.context, table) for table in (pixel, share)]
-        for position, table in enumerate(self._tables):
+        self._pixels, self.shares = (constant(self._queue.context, table) for table in (pixel, share))
+        for position, table in enumerate((self._pixels, self.shares)):
             self._kernel.set_arg(position, table)
         return norm, bin_start
 

@@ -232,11 +232,8 @@ class Geometry:
         Raises
         ------
         GeometryError
-            The quantum is no such number; the dark is of another shape, holds no real numbers, or leaves no pixel;
-            pixels are split.
+            The quantum is no such number; the dark is of another shape, holds no real numbers, or leaves no pixel.
         """
-        if self.splitting is not None:
-            raise GeometryError("split pixels hold unsigned counts: a dark or float pixels need whole ones")
         if not (SMALLEST_QUANTUM <= quantum <= 1 and math.frexp(quantum)[0] == 0.5):
             raise GeometryError(f"a quantum of {quantum}: a power of two from 2^-16 to 1 is needed")
         dark_q, unusable = (None, None) if dark is None else dark_in_quanta(dark, quantum, self.shape)

@@ -40,6 +40,8 @@ class Integrator:
         `Validity`).
     rejection
         Which outlier-rejecting profiles `accumulate` makes.
+    tells_noise
+        Whether sums of split pixels have `RingSums.noise_signal`; those of whole ones always do.
 
     Examples
     --------
@@ -53,8 +55,10 @@ class Integrator:
         device: cl.Device | None = None,
         dummies: Sequence[int] | None = None,
         rejection: Rejection = NO_REJECTION,
+        *,
+        tells_noise: bool = False,
     ) -> None:
-        self.geometry, self._dummies, self._rejection = geometry, dummies, rejection
+        self.geometry, self._dummies, self._rejection, self._tells_noise = geometry, dummies, rejection, tells_noise
         self._device = device or devices.choose()
         self._batch: BatchIntegrator | None = None
         self._evaluates = False
@@ -122,7 +126,7 @@ class Integrator:
         return spottiness(profile, self.geometry.azimuth_fraction)
 
     def _rows(self, frames: Frames, *, evaluates: bool = False) -> Iterator[Words]:
-        """The six sums of each frame (frames, 6, bins, 2), a batch at a time; the summed image begins anew."""
+        """The sums of each frame (frames, rows, bins, words), a batch at a time; the summed image begins anew."""
         remaining = _one_by_one(frames)
         part = list(islice(remaining, BATCH))
         if not part:
@@ -149,12 +153,13 @@ class Integrator:
             self._evaluates = evaluates
             rejection = self._rejection if evaluates else NO_REJECTION
             self._batch = BatchIntegrator(
-                self.geometry, dtype, self._device, evaluates=evaluates, rejection=rejection, negatives=negatives
-            )
+                self.geometry, dtype, self._device, evaluates=evaluates, rejection=rejection, negatives=negatives,
+                tells_noise=self._tells_noise,
+            )  # fmt: skip
         return self._batch
 
     def _zero(self) -> RingSums:
-        return RingSums.none_of(self.geometry)
+        return RingSums.none_of(self.geometry, tells_noise=self._tells_noise)
 
 
 def _one_by_one(frames: Frames) -> Iterator[NDArray[np.generic]]:

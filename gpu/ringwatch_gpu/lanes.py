@@ -37,10 +37,10 @@ def lanes_constants(context: cl.Context, geometry: Geometry, pixels: PixelFormat
     return {**pixels.constants, **sizes}
 
 
-def lanes_bytes(device: cl.Device, bins: int) -> tuple[int, int]:
+def lanes_bytes(device: cl.Device, bins: int, planes: int = _PLAIN_PLANES) -> tuple[int, int]:
     """Sizes of the two large buffers of the work-items: their sums, and those of what is lost."""
     histogram = lanes_items(device) * bins * _LANES_BYTES
-    return histogram * _PLAIN_PLANES, histogram * LOST_PLANES
+    return histogram * planes, histogram * LOST_PLANES
 
 
 def lanes_items(device: cl.Device) -> int:

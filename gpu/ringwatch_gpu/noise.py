@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .geometry import Geometry
+from .splitting import entry_norms
 from .sums import RingProfile
 
 Floats = NDArray[np.float64]
@@ -45,23 +46,48 @@ class Noise:
 
     @classmethod
     def of(cls, geometry: Geometry, model: PixelVariance | None = None) -> "Noise":
-        """Noise of a model of the pixels; without one that of photons, those of the dark included."""
-        dark = geometry.dark
-        if model is None and dark is None:
-            return cls(1.0, np.zeros(geometry.bins))
+        """Noise of a model of the pixels, as whole ones; without one that of photons, those of the dark included."""
+        gain, floor = _of_a_pixel(geometry, model)
+        if floor is None:
+            return cls(gain, np.zeros(geometry.bins))
         used = geometry.bin_table < geometry.bins
-        index, norm = geometry.bin_table[used], geometry.norm_q[used]
-        if model is not None:
-            floor, gain = np.full(index.size, model.readout**2), model.gain
-        elif dark is not None:
-            floor, gain = dark.ravel()[used], 1.0
-        floors, norms = (np.bincount(index, values, geometry.bins) for values in (floor, norm))
-        return cls(gain, floors / np.maximum(norms, 1.0))
+        index = geometry.bin_table[used]
+        return cls(gain, _mean_floors(index, floor[used], geometry.norm_q[used], geometry.bins))
+
+    @classmethod
+    def of_parts(cls, geometry: Geometry, model: PixelVariance | None = None) -> "Noise":
+        """The same of the parts where pixels are split, else of the pixels: from sum c^2 s and sum c g.
+
+        With a dark or a readout noise that takes about a second for 10^7 entries.
+        """
+        gain, floor = _of_a_pixel(geometry, model)
+        if geometry.splitting is None or floor is None:
+            return cls.of(geometry, model)
+        entries = geometry.splitting.entries(np.flatnonzero(geometry.bin_table < geometry.bins))
+        floors = entries.share.astype(np.float64) ** 2 * floor[entries.pixel]
+        return cls(gain, _mean_floors(entries.bin, floors, entry_norms(entries, geometry.norm_q), geometry.bins))
+
+    @property
+    def is_of_counts(self) -> bool:
+        """Whether it is that of photons without a dark."""
+        return self.gain == 1 and not self.floor.any()
 
     def variance(self, signal: Floats, norm: Floats) -> Floats:
         """Variance of sums in counts, from their signal and norm (in quanta), both of shape (bins, ...)."""
         floor = self.floor.reshape(-1, *[1] * (signal.ndim - 1))
         return np.maximum(self.gain * signal + floor * norm, 0.0)
+
+
+def _of_a_pixel(geometry: Geometry, model: PixelVariance | None) -> tuple[float, Floats | None]:
+    """Gain, and the variance without a signal of each pixel (pixels,), None where there is none."""
+    if model is not None:
+        return model.gain, np.full(geometry.pixels, model.readout**2) if model.readout else None
+    return 1.0, None if geometry.dark is None else geometry.dark.ravel()
+
+
+def _mean_floors(index: NDArray[np.integer], floor: Floats, norm: NDArray[np.uint32], bins: int) -> Floats:
+    floors, norms = (np.bincount(index, values, bins) for values in (floor, norm))
+    return np.asarray(floors / np.maximum(norms, 1.0))
 
 
 def modelled(profile: RingProfile, model: PixelVariance, pixels: Floats) -> RingProfile:

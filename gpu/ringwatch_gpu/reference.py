@@ -182,7 +182,7 @@ class ImageSums:
 
         Of counts without a dark sum max(1, s) over the pixels, as pyFAI takes it.
         """
-        plain = self.noise is None or (self.noise.gain == 1 and not self.noise.floor.any())
+        plain = self.noise is None or self.noise.is_of_counts
         return self.noise_variance + self.zeros if plain else self.noise_variance
 
 

@@ -41,11 +41,13 @@ def reject(
     pixel, bin_, share, norm = parts(geometry, geometry.bin_table < geometry.bins)
     valid = exposure - image_lost[pixel].astype(np.uint64)
     weight = norm.astype(np.float64) * valid.astype(np.float64) * unit
-    counts, noise = image_sum.astype(np.float64) * geometry.signal_quantum, Noise.of(geometry, rejection.variance)
+    counts, noise = image_sum.astype(np.float64) * geometry.signal_quantum, Noise.of_parts(geometry, rejection.variance)
     signal = share * counts[pixel]
     members = (np.flatnonzero(bin_ == number) for number in range(geometry.bins))
     floors, model = noise.floor / unit, rejection.error_model
-    bins = [Bin(signal[of], weight[of], noise.gain, floor) for of, floor in zip(members, floors, strict=True)]
+    bins = [
+        Bin(signal[of], weight[of], noise.gain, floor, share[of]) for of, floor in zip(members, floors, strict=True)
+    ]
     found: dict[str, Floats] = {}
     if rejection.sigma_clip is not None:
         found["sigma_clip"] = np.transpose([sigma_clip(bin_, rejection.sigma_clip, model) for bin_ in bins])
@@ -61,12 +63,13 @@ def reject(
 
 @dataclass(frozen=True)
 class Bin:
-    """Signal and weight of each pixel of a bin, shape (pixels,); variance of its noise is gain x s + floor x w."""
+    """Signal, weight and share of each pixel of a bin, (pixels,); variance of its noise is c x gain x s + floor x w."""
 
     s: Floats
     w: Floats
     gain: float = 1.0
     floor: float = 0.0
+    c: Floats | float = 1.0
 
     @property
     def x(self) -> Floats:
@@ -78,7 +81,7 @@ class Bin:
         kept = share * self.w
         signal, norm = lane_sum(share * self.s), lane_sum(kept)
         mean = signal / norm if norm > 0 else 0.0
-        noise = share * share * np.maximum(1.0, self.gain * self.s + self.floor * self.w)
+        noise = share * share * np.maximum(self.c * self.c, self.c * (self.gain * self.s) + self.floor * self.w)
         squares = noise if of_counts else (share * (self.s - self.w * mean)) ** 2
         return np.array([signal, norm, lane_sum(kept * kept), lane_sum(share), lane_sum(squares)])
 

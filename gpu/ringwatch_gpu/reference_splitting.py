@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from . import exact
 from .geometry import Geometry
 from .reference import float_bincount
-from .split_sums import SplitFrameSums, share_quanta
+from .signals import signals
+from .split_sums import SPLIT_PLANES, SplitFrameSums, SplitImage, share_quanta
 from .splitting import Entries, entry_norms
 from .sums import RingProfile
 from .validity import Validity
@@ -30,46 +31,57 @@ class _SplitFrame(NamedTuple):
         return cls(entries, entry_norms(entries, geometry.norm_q))
 
 
-def integrate(frames: NDArray[np.integer], geometry: Geometry, validity: Validity) -> SplitFrameSums:
+def integrate(
+    frames: NDArray[np.generic], geometry: Geometry, validity: Validity, *, tells_noise: bool = False
+) -> SplitFrameSums:
     """Sums of each frame (frames, pixels): every pixel counts for its share in every bin that it reaches."""
-    split = _SplitFrame.of(geometry)
-    per_frame = [_integrate_one(frame, split, geometry.bins, validity) for frame in frames]
+    split, (signal, bad) = _SplitFrame.of(geometry), signals(frames, geometry, validity)
+    planes = SPLIT_PLANES + tells_noise
+    per_frame = [_integrate_one(*frame, split, geometry.bins, planes) for frame in zip(signal, bad, strict=True)]
     return SplitFrameSums(*(np.stack(parts) for parts in zip(*per_frame, strict=True)))
 
 
 def _integrate_one(
-    frame: NDArray[np.integer], split: _SplitFrame, bins: int, validity: Validity
+    frame: NDArray[np.int64], is_bad: NDArray[np.bool_], split: _SplitFrame, bins: int, planes: int
 ) -> tuple[Floats, NDArray[np.uint64], NDArray[np.uint64], exact.Words]:
     entries, norm = split
-    bad = validity.invalid(frame)[entries.pixel]
+    bad = is_bad[entries.pixel]
     lost, valid = entries.where(bad), entries.where(~bad)
-    signal: Floats = valid.share.astype(np.float64) * frame[valid.pixel]
+    share = valid.share.astype(np.float64)
+    signal: Floats = share * frame[valid.pixel]
+    summed = (signal, signal**2, signal * norm[~bad], signal * share)
     gone = norm[bad].astype(np.uint64)
     return (
-        np.stack([float_bincount(valid.bin, x, bins) for x in (signal, signal**2, signal * norm[~bad])]),
+        np.stack([float_bincount(valid.bin, x, bins) for x in summed[:planes]]),
         exact.bincount(lost.bin, share_quanta(lost), bins)[:, 1],
         exact.bincount(lost.bin, gone, bins)[:, 1],
         exact.bincount(lost.bin, gone * gone, bins),
     )
 
 
-def image_profiles(
-    image_sum: NDArray[np.uint64], image_lost: NDArray[np.uint32], n_frames: int, geometry: Geometry
-) -> tuple[RingProfile, RingProfile]:
-    """Profiles of the summed and of the averaged image (pixels,), over pixels that were valid at least once.
+def evaluate_image(
+    image_sum: NDArray[np.integer],
+    image_lost: NDArray[np.uint32] | NDArray[np.uint64],
+    exposure: int,
+    geometry: Geometry,
+    unit: float = 1.0,
+) -> SplitImage:
+    """The summed and the averaged image (pixels,), over pixels that were valid at least once.
 
-    In two passes: means first, squared distances from them second.
+    In two passes: means first, squared distances from them second. ``image_lost``, ``exposure`` and ``unit`` as for
+    `reference.evaluate_image`.
     """
     entries, norm = _SplitFrame.of(geometry)
-    valid = (n_frames - image_lost.astype(np.int64))[entries.pixel]
+    valid = (exposure - image_lost.astype(np.int64))[entries.pixel]
     kept = valid > 0
-    entries, valid = entries.where(kept), valid[kept]
+    entries, times = entries.where(kept), valid[kept] * np.float64(unit)
     g: Floats = norm[kept] * np.float64(geometry.norm_quantum)
     share = entries.share.astype(np.float64)
-    summed: Floats = share * image_sum[entries.pixel]
-    pairs = ((summed, g * valid), (summed / valid, g))
+    total: Floats = image_sum[entries.pixel] * np.float64(geometry.signal_quantum)
+    pairs = ((share * total, g * times), (share * total / times, g))
     first, second = (_two_pass(entries.bin, s, w, share, geometry.bins) for s, w in pairs)
-    return first, second
+    noise, zeros = (float_bincount(entries.bin, share**2 * x, geometry.bins) for x in (total, total == 0))
+    return SplitImage(first, second, noise, zeros)
 
 
 def _two_pass(bin_: NDArray[np.intp], s: Floats, w: Floats, share: Floats, bins: int) -> RingProfile:

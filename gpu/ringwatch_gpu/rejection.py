@@ -23,7 +23,7 @@ PIECES = 8
 """A profile can be made in so many pieces of about equally many pixels, with other work in between."""
 _CPU_ITEMS = 4 * PIECES
 _SUMS = 5
-_GAIN = 13  # position among the arguments
+_GAIN, _SHARES = 13, 20  # positions among the arguments
 _LARGEST_WEIGHT_BITS = 62
 
 
@@ -64,15 +64,25 @@ NO_REJECTION = Rejection(None, None, median_clip=False)
 
 
 def rejection_program(
-    context: cl.Context, rejection: Rejection, share: bool, *, signed: bool, monitored: bool = False
+    context: cl.Context,
+    rejection: Rejection,
+    share: bool,
+    *,
+    signed: bool,
+    split: bool = False,
+    monitored: bool = False,
 ) -> cl.Program:
-    """The compiled kernels; ``share``: the form for GPUs; ``signed``: signals may be negative."""
+    """The compiled kernels.
+
+    ``share``: the form for GPUs; ``signed``: signals may be negative; ``split``: pixels are split.
+    """
     methods = sum(1 << METHODS.index(method) for method in rejection.methods)
     constants = {
         "LANES": LANES,
         "GROUPED": int(share),
         "METHODS": methods,
         "SIGNED": int(signed),
+        "SPLIT": int(split),
         "CLIPS_BY_COUNTS": int(rejection.error_model == "poisson"),
         "VARIANCE_OF_COUNTS": int(rejection.error_model != "azimuthal"),
     }
@@ -128,29 +138,32 @@ class RejectionKernels:
         self._first_bin = cl.Buffer(context, flags.READ_ONLY, 4 * (self._items + 1))
         self._host = np.empty((len(METHODS), geometry.bins, _SUMS))
         self._sums = cl.Buffer(context, flags.WRITE_ONLY, self._host.nbytes)
-        program = rejection_program(context, rejection, share, signed=signed, monitored=monitored)
+        is_split = geometry.splitting is not None
+        program = rejection_program(context, rejection, share, signed=signed, split=is_split, monitored=monitored)
         self._order: WholePixels | SplitPixels
         if geometry.splitting is None:
             self._order = WholePixels(queue, program, geometry, image, sums, self._lost)
         else:
-            self._order = SplitPixels(queue, geometry, geometry.splitting, image, sums, self._lost)
+            self._order = SplitPixels(queue, geometry, geometry.splitting, image, sums, self._lost, monitored=monitored)
         self._reject = cl.Kernel(program, "reject")
         self._floors = cl.Buffer(context, flags.READ_ONLY, 8 * geometry.bins)
-        unknown = (np.uint32(0), self._exposure_type(0), np.float64(1))
+        unknown, shares = (np.uint32(0), self._exposure_type(0), np.float64(1)), [None] * is_split
         self._piece = PIECES
         self._reject.set_args(
             sums, self._lost, self._norm, self._bin_start, self._first_bin, np.uint32(geometry.bins), *unknown,
-            *_parameters(rejection), np.float64(1), self._floors, *scratch, self._sums,
+            *_parameters(rejection), np.float64(1), self._floors, *scratch, self._sums, *shares,
         )  # fmt: skip
         self.change_mask(geometry)
 
     def change_mask(self, geometry: Geometry) -> None:
         """Go on with a geometry that differs in its mask only: some 100 ms at 4M pixels."""
         self._largest_weight = largest_weight(geometry)
-        noise = Noise.of(geometry, self.rejection.variance)
+        noise = Noise.of_parts(geometry, self.rejection.variance)
         self._reject.set_arg(_GAIN, np.float64(noise.gain))
         cl.enqueue_copy(self._queue, self._floors, noise.floor)
         norm, bin_start = self._order.change_mask(geometry)
+        if isinstance(self._order, SplitPixels):
+            self._reject.set_arg(_SHARES, self._order.shares)
         first_bin = _first_bins(bin_start, self._items)
         for buffer, host in ((self._norm, norm), (self._bin_start, bin_start), (self._first_bin, first_bin)):
             cl.enqueue_copy(self._queue, buffer, host)

@@ -46,10 +46,8 @@ class PixelFormat:
         Raises
         ------
         ValueError
-            Float pixels, and nobody said to what they are to be rounded; negative ones that are split.
+            Float pixels, and nobody said to what they are to be rounded.
         """
-        if negatives and geometry.splitting is not None:
-            raise ValueError("split pixels hold unsigned counts: those that may be negative need whole ones")
         if geometry.quantum is not None:
             return cls(dtype, round(1 / geometry.quantum), negatives)
         if dtype.kind == "f":

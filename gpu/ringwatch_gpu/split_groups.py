@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from .geometry import Geometry
 from .groups import GROUP, groups_constants, segments_of
-from .image import ImageBuffers
+from .image import ImageBuffers, exposure_type, monitor_constant
 from .memory import read
 from .programs import build
 from .signals import NO_DUMMIES, PixelFormat
@@ -17,9 +17,12 @@ from .tables import BATCH, LOST_PLANES, DeviceTables, constant
 from .validity import Validity
 
 
-def split_groups_program(context: cl.Context, geometry: Geometry, pixels: PixelFormat) -> cl.Program:
+def split_groups_program(
+    context: cl.Context, geometry: Geometry, pixels: PixelFormat, *, tells_noise: bool = False, monitored: bool = False
+) -> cl.Program:
     """The compiled kernels for a geometry and a pixel type."""
-    return build(context, "split_groups", groups_constants(geometry, pixels, GROUP), before=("groups",))
+    constants = {**groups_constants(geometry, pixels, GROUP), "NOISE": int(tells_noise), **monitor_constant(monitored)}
+    return build(context, "split_groups", constants, before=(*pixels.before, "groups"))
 
 
 class SplitGroupKernels:
@@ -33,12 +36,19 @@ class SplitGroupKernels:
         pixels: PixelFormat,
         image: ImageBuffers,
         tables: DeviceTables,
+        *,
+        tells_noise: bool = False,
+        monitored: bool = False,
     ) -> None:
         self._queue, self._splitting, self._pixels, context = queue, splitting, pixels, queue.context
         self._items = -(-geometry.pixels // GROUP) * GROUP
         bins, flags = geometry.bins, cl.mem_flags
-        program = split_groups_program(context, geometry, pixels)
-        self._host = np.empty((BATCH, SPLIT_PLANES, bins))
+        program = split_groups_program(context, geometry, pixels, tells_noise=tells_noise, monitored=monitored)
+        self._exposure_type, self._dark = (
+            exposure_type(monitored),
+            tables.dark,
+        )  # kept: kernels do not keep arguments alive
+        self._host = np.empty((BATCH, SPLIT_PLANES + tells_noise, bins))
         self._lost = np.empty((BATCH, LOST_PLANES, bins), np.uint64)
         self._images = np.empty((IMAGES, IMAGE_SUMS, bins))
         self._sums, self._lost_sums, self._image_sums = (
@@ -49,11 +59,12 @@ class SplitGroupKernels:
             for name in ("integrate_split", "sum_segments", "sum_image", "sum_segments", "accumulate_image")
         )
         none, image_sum = (np.uint32(0), NO_DUMMIES), (image.low, image.high, image.lost)
-        self._integrate.set_args(None, *[None] * 5, *none, None, self._lost_sums)
-        self._image.set_args(*[None] * 4, *image_sum, np.uint32(0), None)
+        self._integrate.set_args(None, *[None] * 5, *none, None, self._lost_sums, *self._dark)
+        summed = (image.low, image.high, image.lost_exposure)
+        self._image.set_args(*[None] * 4, *summed, self._exposure_type(0), None)
         self._add.set_args(None, None, np.uint32(0), self._sums)
         self._add_image.set_args(None, None, np.uint32(0), self._image_sums)
-        self._accumulate.set_args(None, tables.bin_table, np.uint32(0), *none, *image_sum)
+        self._accumulate.set_args(None, tables.bin_table, np.uint32(0), *none, *image_sum, *self._dark)
         self.change_mask(geometry)
 
     def change_mask(self, geometry: Geometry) -> None:
@@ -90,14 +101,14 @@ class SplitGroupKernels:
         cl.enqueue_fill_buffer(self._queue, self._lost_sums, np.zeros(1, np.uint64), 0, self._lost.nbytes)
         if self._segments:
             cl.enqueue_nd_range_kernel(self._queue, self._integrate, (self._segments * GROUP, n_frames), (GROUP, 1))
-        cl.enqueue_nd_range_kernel(self._queue, self._add, (self._host.shape[2], n_frames * SPLIT_PLANES), None)
+        cl.enqueue_nd_range_kernel(self._queue, self._add, (self._host.shape[2], n_frames * self._host.shape[1]), None)
         cl.enqueue_nd_range_kernel(self._queue, self._accumulate, (self._items,), (GROUP,))
         read(self._queue, (self._host, self._sums), (self._lost, self._lost_sums))
         return SplitFrameSums.of(self._host[:n_frames], self._lost[:n_frames])
 
-    def image_sums(self, n_frames: int) -> NDArray[np.float64]:
+    def image_sums(self, exposure: int) -> NDArray[np.float64]:
         """Sums of the summed and of the averaged image, shape (2, 8, bins); see kernels/split_groups.cl."""
-        self._image.set_arg(7, np.uint32(n_frames))
+        self._image.set_arg(7, self._exposure_type(exposure))
         if self._segments:
             cl.enqueue_nd_range_kernel(self._queue, self._image, (self._segments * GROUP,), (GROUP,))
         cl.enqueue_nd_range_kernel(self._queue, self._add_image, (self._images.shape[2], IMAGES * IMAGE_SUMS), None)

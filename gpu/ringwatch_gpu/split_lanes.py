@@ -5,7 +5,7 @@ import pyopencl as cl
 from numpy.typing import NDArray
 
 from .geometry import Geometry
-from .image import ImageBuffers
+from .image import ImageBuffers, exposure_type, monitor_constant
 from .lanes import lanes_bytes, lanes_constants, lanes_items
 from .memory import read
 from .programs import build
@@ -18,9 +18,12 @@ from .validity import Validity
 IMAGES, IMAGE_SUMS = 2, 8
 
 
-def split_lanes_program(context: cl.Context, geometry: Geometry, pixels: PixelFormat) -> cl.Program:
+def split_lanes_program(
+    context: cl.Context, geometry: Geometry, pixels: PixelFormat, *, tells_noise: bool = False, monitored: bool = False
+) -> cl.Program:
     """The compiled kernels for a geometry and a pixel type."""
-    return build(context, "split_lanes", lanes_constants(context, geometry, pixels), before=("lanes",))
+    constants = {**lanes_constants(context, geometry, pixels), "NOISE": int(tells_noise), **monitor_constant(monitored)}
+    return build(context, "split_lanes", constants, before=(*pixels.before, "lanes"))
 
 
 class SplitLaneKernels:
@@ -34,15 +37,20 @@ class SplitLaneKernels:
         pixels: PixelFormat,
         image: ImageBuffers,
         tables: DeviceTables,
+        *,
+        tells_noise: bool = False,
+        monitored: bool = False,
     ) -> None:
         self._queue, self._pixels, context = queue, pixels, queue.context
-        bins, self._items, flags = geometry.bins, lanes_items(context.devices[0]), cl.mem_flags
-        program = split_lanes_program(context, geometry, pixels)
+        bins, device, flags = geometry.bins, context.devices[0], cl.mem_flags
+        self._items = lanes_items(device)
+        program = split_lanes_program(context, geometry, pixels, tells_noise=tells_noise, monitored=monitored)
+        self._exposure_type, planes = exposure_type(monitored), SPLIT_PLANES + tells_noise
         zeros = constant(context, np.zeros(geometry.pixels, pixels.dtype))
         split = tuple(constant(context, array) for array in (splitting.first_bin, splitting.start, splitting.share))
-        partial, losses = (cl.Buffer(context, flags.READ_WRITE, n) for n in lanes_bytes(context.devices[0], bins))
-        self._kept = (zeros, split, partial, losses)  # kernels do not keep their arguments alive
-        self._host = np.empty((BATCH, SPLIT_PLANES, bins))
+        partial, losses = (cl.Buffer(context, flags.READ_WRITE, n) for n in lanes_bytes(device, bins, planes))
+        self._kept = (zeros, split, partial, losses, *tables.dark)  # kernels do not keep their arguments alive
+        self._host = np.empty((BATCH, planes, bins))
         self._lost = np.empty((BATCH, LOST_PLANES, bins), np.uint64)
         self._images = np.empty((bins, IMAGES, IMAGE_SUMS))
         self._sums, self._lost_sums, self._image_sums = (
@@ -54,11 +62,12 @@ class SplitLaneKernels:
         )
         image_sum, tables_of = (image.low, image.high, image.lost), (tables.bin_table, tables.norm_q, *split)
         none = (np.uint32(0), np.uint32(0), np.uint32(0), NO_DUMMIES)
-        self._integrate.set_args(None, zeros, *tables_of, *none, partial, losses, *image_sum)
+        self._integrate.set_args(None, zeros, *tables_of, *none, partial, losses, *image_sum, *tables.dark)
         self._reduce.set_args(partial, self._sums)
-        planes = np.uint32(LOST_PLANES)
-        self._reduce_lost.set_args(losses, planes, np.uint32(0), planes, self._lost_sums)
-        self._image.set_args(*tables_of, *image_sum, np.uint32(0), partial)
+        lost = np.uint32(LOST_PLANES)
+        self._reduce_lost.set_args(losses, lost, np.uint32(0), lost, self._lost_sums)
+        summed = (image.low, image.high, image.lost_exposure)
+        self._image.set_args(*tables_of, *summed, self._exposure_type(0), partial)
         self._reduce_image.set_args(partial, self._image_sums)
 
     def change_mask(self, geometry: Geometry) -> None:
@@ -76,9 +85,9 @@ class SplitLaneKernels:
         read(self._queue, (self._host, self._sums), (self._lost, self._lost_sums))
         return SplitFrameSums.of(self._host[:n_frames], self._lost[:n_frames])
 
-    def image_sums(self, n_frames: int) -> NDArray[np.float64]:
+    def image_sums(self, exposure: int) -> NDArray[np.float64]:
         """Sums of the summed and of the averaged image, shape (2, 8, bins); see kernels/split_lanes.cl."""
-        self._image.set_arg(8, np.uint32(n_frames))
+        self._image.set_arg(8, self._exposure_type(exposure))
         cl.enqueue_nd_range_kernel(self._queue, self._image, (self._items,), (1,))
         cl.enqueue_nd_range_kernel(self._queue, self._reduce_image, (self._images[..., 0].size,), None)
         read(self._queue, (self._images, self._image_sums))

@@ -8,10 +8,13 @@ from numpy.typing import NDArray
 from . import exact
 from .exact import Words
 from .geometry import Geometry
+from .noise import Noise
 from .splitting import QUANTUM_BITS, Entries, Splitting, entry_norms
-from .sums import ROWS, SPLIT_UNITS, RingProfile, StaticSums
+from .sums import ROWS, SPLIT_UNITS, SPLIT_WORDS, SUM_ROWS, RingProfile, StaticSums, weighed_rows
 
 SPLIT_PLANES = 3
+_SUMMED_ROWS = (0, 1, 2, 6)
+"""Which of `SUM_ROWS` the planes of a device are."""
 _WORD = 2.0**64
 
 
@@ -22,7 +25,7 @@ class SplitFrameSums:
     Attributes
     ----------
     sums
-        signal, signal_sq and norm_signal (in quanta), float64, shape (frames, 3, bins).
+        signal, signal_sq and norm_signal (in quanta), and noise_signal if asked for: float64, (frames, 3 or 4, bins).
     lost_count, lost_norm, lost_norm_sq
         Of the invalid pixels: shares in 2^-24, norms in quanta; (frames, bins) and words (frames, bins, 2).
     """
@@ -34,7 +37,7 @@ class SplitFrameSums:
 
     @classmethod
     def of(cls, sums: NDArray[np.float64], lost: NDArray[np.uint64]) -> "SplitFrameSums":
-        """Copies of what a device wrote: sums (frames, 3, bins) and lost (frames, 4, bins), its squares in halves."""
+        """Copies of what a device wrote: sums (frames, planes, bins), lost (frames, 4, bins) with squares in halves."""
         count, norm, low, high = np.moveaxis(lost, 1, 0)
         return cls(sums.copy(), count.copy(), norm.copy(), exact.from_halves(low, high))
 
@@ -53,23 +56,28 @@ class SplitFrameSums:
         valid: NDArray[np.int64] = np.rint(np.ldexp(shares.astype(np.float64), -QUANTUM_BITS)).astype(np.int64)
         return valid
 
-    def rows(self, static: StaticSums) -> Words:
-        """All six sums in `SPLIT_UNITS`, shape (frames, 6, bins, 2)."""
-        n_frames, _, bins = self.sums.shape
-        rows = np.zeros((n_frames, len(ROWS), bins, 2), np.uint64)
-        for row, name in enumerate(ROWS[:SPLIT_PLANES]):
-            rows[:, row] = _rounded(self.sums[:, row] / SPLIT_UNITS[name])
-        rows[:, 3] = exact.subtract(static.norm, exact.words(self.lost_norm))
-        rows[:, 4] = exact.subtract(static.norm_sq, self.lost_norm_sq)
-        rows[:, 5, :, 1] = static.count - self.lost_count
-        return rows
+    def rows(self, static: StaticSums, exposure: NDArray[np.uint64] | None = None) -> Words:
+        """All sums in `SPLIT_UNITS`, shape (frames, 6 or 7, bins, 3); weighed as by `FrameSums.rows`."""
+        n_frames, planes, bins = self.sums.shape
+        rows = np.zeros((n_frames, len(ROWS) + planes - SPLIT_PLANES, bins, SPLIT_WORDS), np.uint64)
+        for plane, row in enumerate(_SUMMED_ROWS[:planes]):
+            rows[:, row] = _rounded(self.sums[:, plane] / SPLIT_UNITS[SUM_ROWS[row]])
+        rows[:, 3, :, 1:] = exact.subtract(static.norm, exact.words(self.lost_norm))
+        rows[:, 4, :, 1:] = exact.subtract(static.norm_sq, self.lost_norm_sq)
+        rows[:, 5, :, 2] = static.count - self.lost_count
+        return rows if exposure is None else weighed_rows(rows, exposure)
 
 
 def _rounded(values: NDArray[np.float64]) -> Words:
-    """Nearest integers of floats from 0 to 2^127."""
-    whole = np.rint(values)
-    high = np.floor(whole / _WORD)
-    return exact.words((whole - high * _WORD).astype(np.uint64), high.astype(np.uint64))
+    """Nearest integers of floats from -2^191 to 2^191, in three words."""
+    rest, parts = np.rint(np.abs(values)), []
+    for scale in (_WORD * _WORD, _WORD, 1.0):
+        word = np.floor(rest / scale)
+        rest = rest - word * scale
+        parts.append(word.astype(np.uint64))
+    magnitude: Words = np.stack(parts, axis=-1)
+    is_negative = (values < 0)[..., np.newaxis]
+    return np.where(is_negative, exact.subtract(np.zeros_like(magnitude), magnitude), magnitude)
 
 
 def split_statics(geometry: Geometry, splitting: Splitting) -> StaticSums:
@@ -99,14 +107,59 @@ def share_quanta(entries: Entries) -> NDArray[np.uint64]:
     return np.rint(np.ldexp(entries.share, QUANTUM_BITS)).astype(np.uint64)
 
 
-def image_profiles(sums: NDArray[np.float64], norm_quantum: float) -> tuple[RingProfile, RingProfile]:
-    """Profiles of the summed and of the averaged image from their sums, shape (2, 8, bins): see `sum_image`."""
-    summed, averaged = (_image_profile(image, norm_quantum) for image in sums)
-    return summed, averaged
+@dataclass(frozen=True)
+class SplitImage:
+    """The summed image of split pixels.
+
+    Attributes
+    ----------
+    summed, averaged
+        Profiles of the summed and of the averaged image, in counts.
+    noise_signal
+        Sum c^2 S over its pixels, in counts, shape (bins,).
+    zeros
+        Sum c^2 of those with S = 0, shape (bins,).
+    """
+
+    summed: RingProfile
+    averaged: RingProfile
+    noise_signal: NDArray[np.float64]
+    zeros: NDArray[np.float64]
+
+    @classmethod
+    def of(
+        cls, sums: NDArray[np.float64], norm_quantum: float, signal_quantum: float = 1.0, unit: float = 1.0
+    ) -> "SplitImage":
+        """From the sums of the kernels.
+
+        Parameters
+        ----------
+        sums
+            What `sum_image` gives, shape (2, 8, bins).
+        norm_quantum, signal_quantum
+            Those of the geometry.
+        unit
+            What 1 of the frames' exposure is worth.
+        """
+        summed = _image_profile(sums[0], norm_quantum * unit, signal_quantum)
+        averaged = _image_profile(sums[1], norm_quantum, signal_quantum)
+        return cls(summed, averaged, sums[0, 6] * signal_quantum, sums[0, 7].copy())
+
+    def counts_variance(self, noise: Noise, norm_quantum: float) -> NDArray[np.float64]:
+        """Variance of the summed image by its counts; of those without a dark sum c^2 max(1, S), as pyFAI takes it."""
+        variance = noise.variance(self.noise_signal, self.summed.normalization / norm_quantum)
+        return variance + self.zeros if noise.is_of_counts else variance
 
 
-def _image_profile(sums: NDArray[np.float64], norm_quantum: float) -> RingProfile:
+def image_squares(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sum of the squared pixels of the summed image that reach a bin, from the sums of the kernels: (bins,)."""
+    squares: NDArray[np.float64] = sums[1, 6].copy()
+    return squares
+
+
+def _image_profile(sums: NDArray[np.float64], norm_quantum: float, signal_quantum: float) -> RingProfile:
     V, T, H, G1, G2, n = sums[:6]
     mean = V / np.where(G1 > 0, G1, 1.0)
     variance = np.maximum(T - 2 * mean * H + mean * mean * G2, 0.0)
-    return RingProfile.of(V.copy(), variance, G1 * norm_quantum, G2 * norm_quantum**2, n.copy())
+    signal, variance = V * signal_quantum, variance * signal_quantum**2
+    return RingProfile.of(signal, variance, G1 * norm_quantum, G2 * norm_quantum**2, n.copy())

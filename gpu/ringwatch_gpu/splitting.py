@@ -134,5 +134,6 @@ def nearest_bins(splitting: Splitting, bin_table: NDArray[np.uint16], bins: int)
 
     ``bins`` = not used: the pixel reaches no bin.
     """
-    reaches = splitting.length > 0
-    return np.where(reaches, np.where(bin_table < bins, bin_table, splitting.first_bin), np.uint16(bins))
+    first, length = splitting.first_bin, splitting.length
+    is_reached = (bin_table >= first) & (bin_table - first < length)
+    return np.where(length > 0, np.where(is_reached, bin_table, first), np.uint16(bins))

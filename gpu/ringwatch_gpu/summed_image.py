@@ -44,7 +44,8 @@ class SummedImage:
     def of(cls, batch: BatchIntegrator, union: RingSums) -> "SummedImage":
         """What ``batch`` has summed up, with the union of the same frames, at least one."""
         n_frames, (total, lost) = union.n_frames, batch.read_image()
-        profile, averaged = batch.split_profiles(n_frames) or _whole_profiles(batch, lost, union)
+        split = batch.split_image(n_frames)
+        profile, averaged = _whole_profiles(batch, lost, union) if split is None else (split.summed, split.averaged)
         return cls(union, total, lost, profile, averaged, batch.reject_outliers(n_frames))
 
     @property

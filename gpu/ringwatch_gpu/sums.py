@@ -8,9 +8,11 @@ any partition gives the same bits (Kieffer et al., J. Appl. Cryst. (2025), with 
 Where a monitor says how much beam each frame had, the norm of a pixel in a frame is f g, with f as in `monitor`.
 
 Where pixels are split, s, g and 1 are multiplied by the share c of the pixel in the bin: signal_sq = sum c^2 s^2. The
-sums of a frame come from float64 and are rounded to `SPLIT_UNITS`; from there on all is integers again.
+sums of a frame come from float64 and are rounded to `SPLIT_UNITS`; from there on all is integers again. A seventh sum,
+noise_signal = sum c^2 s, is made where the noise of counts is to be told.
 """
 
+import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -29,8 +31,24 @@ ErrorModel = Literal["azimuthal", "poisson", "hybrid"]
 "poisson" that of their counts. "hybrid" is "poisson", but outliers are told by the azimuthal one."""
 
 ROWS = ("signal", "signal_sq", "norm_signal", "norm", "norm_sq", "count")
-SPLIT_UNITS = {"signal": 2.0**-40, "signal_sq": 2.0**-40, "norm_signal": 2.0**-16, "count": 2.0**-24}
-"""Units of the rows where pixels are split; others are 1. All rows fit in 128 bits while sum s^2 < 2^87."""
+SPLIT_UNITS = {
+    "signal": 2.0**-64,
+    "signal_sq": 2.0**-80,
+    "norm_signal": 2.0**-56,
+    "count": 2.0**-24,
+    "noise_signal": 2.0**-80,
+}
+"""Units of the rows where pixels are split; others are 1. One count with the smallest share, 2^-25, is squared
+2^-50, and rounded by less than 10^-7 of that."""
+
+SPLIT_WORDS = 3
+"""Words of a sum where pixels are split: those of 10^6 frames of 10^5 pixels of 2^32 counts have up to 181 bits,
+weighed with a monitor 188."""
+
+NOISE_ROW = "noise_signal"
+"""A seventh row, of split pixels where it is asked for: sum c^2 s, as noise goes with the squares of the shares."""
+
+SUM_ROWS = (*ROWS, NOISE_ROW)
 
 _SPLIT_SCALE = np.array([[SPLIT_UNITS.get(row, 1.0)] for row in ROWS])
 _CANCELLED = 1e-7
@@ -115,7 +133,7 @@ class FrameSums:
             rows[:, 3] = exact.subtract(rows[:, 3], exact.words(self.lost_norm))
             rows[:, 4] = exact.subtract(rows[:, 4], self.lost_norm_sq)
             rows[:, 5, :, 1] -= self.lost_count
-        return rows if exposure is None else _weighed(rows, exposure)
+        return rows if exposure is None else weighed_rows(rows, exposure)
 
 
 @dataclass(frozen=True)
@@ -164,7 +182,7 @@ class RingSums:
     Attributes
     ----------
     words
-        Shape (6, bins, 2), with a monitor (6, bins, 3); rows as in `ROWS`, norms in units of ``norm_quantum``.
+        Shape as from `sums_shape`, rows as in `SUM_ROWS`, norms in units of ``norm_quantum``.
     n_frames
         Number of frames behind them.
     digest
@@ -199,14 +217,14 @@ class RingSums:
         return cls(np.zeros((len(ROWS), bins, size), np.uint64), 0, digest, norm_quantum, signal_quantum, is_exact)
 
     @classmethod
-    def none_of(cls, geometry: Geometry, monitor_reference: float | None = None) -> "RingSums":
-        """The sums of no frame of a geometry, where there is a monitor: weighed with it."""
-        name, norm_quantum, size = geometry.digest, geometry.norm_quantum, 2
-        if monitor_reference is not None:
-            name, norm_quantum = monitor.digest(name, monitor_reference), norm_quantum * monitor.QUANTUM
-            size = monitor.WORDS
-        quantum, is_exact = geometry.signal_quantum, geometry.is_exact
-        return cls.zero(geometry.bins, name, norm_quantum, size, signal_quantum=quantum, is_exact=is_exact)
+    def none_of(
+        cls, geometry: Geometry, monitor_reference: float | None = None, *, tells_noise: bool = False
+    ) -> "RingSums":
+        """The sums of no frame of a geometry, where there is a monitor: weighed with it; see `sums_shape`."""
+        of_norm = geometry.norm_quantum * (1.0 if monitor_reference is None else monitor.QUANTUM)
+        words = np.zeros(sums_shape(geometry, monitor_reference, tells_noise=tells_noise), np.uint64)
+        digest = sums_digest(geometry, monitor_reference, tells_noise=tells_noise)
+        return cls(words, 0, digest, of_norm, geometry.signal_quantum, geometry.is_exact)
 
     def __add__(self, other: "RingSums") -> "RingSums":
         self._require_same(other)
@@ -252,16 +270,35 @@ class RingSums:
         return replace(self, words=words, digest=coarse.digest)
 
     def row(self, name: str) -> Integers:
-        """One of `ROWS` as Python integers, shape (bins,); in units of `SPLIT_UNITS` where pixels are split."""
-        return exact.to_integers(self.words[ROWS.index(name)])
+        """One of `SUM_ROWS` as Python integers, shape (bins,); in units of `SPLIT_UNITS` where pixels are split."""
+        return exact.to_integers(self.words[SUM_ROWS.index(name)])
 
     @cached_property
     def profile(self) -> RingProfile:
         """The profile of all frames together."""
         return self.profiles_of(self.words)
 
+    @cached_property
+    def noise_signal(self) -> NDArray[np.float64]:
+        """What the noise of counts goes with, in counts, shape (bins,): their sum, of split pixels sum c^2 s.
+
+        Raises
+        ------
+        ValueError
+            Sums of split pixels that were made without it.
+        """
+        return self.noise_signal_of(self.words)
+
+    def noise_signal_of(self, rows: Words) -> NDArray[np.float64]:
+        """The same of other sums in the same units, shape (..., rows, bins, words): (..., bins)."""
+        if self.is_exact:
+            return exact.to_float(rows[..., 0, :, :]) * self.signal_quantum
+        if rows.shape[-3] == len(ROWS):
+            raise ValueError("these sums of split pixels do not tell their noise: tells_noise=True")
+        return exact.to_float(rows[..., len(ROWS), :, :]) * (SPLIT_UNITS[NOISE_ROW] * self.signal_quantum)
+
     def profiles_of(self, rows: Words) -> RingProfile:
-        """Profiles of other sums in the same units, shape (..., 6, bins, words): arrays of shape (..., bins)."""
+        """Profiles of other sums in the same units, shape (..., rows, bins, words): arrays of shape (..., bins)."""
         return ring_profiles(rows, self.norm_quantum, self.signal_quantum, is_exact=self.is_exact)
 
     def _require_same(self, other: "RingSums") -> None:
@@ -269,7 +306,28 @@ class RingSums:
             raise DigestMismatch(self.digest, other.digest)
 
 
-def _weighed(rows: Words, exposure: NDArray[np.uint64]) -> Words:
+def sums_shape(
+    geometry: Geometry, monitor_reference: float | None = None, *, tells_noise: bool = False
+) -> tuple[int, int, int]:
+    """Rows, bins and words of the sums: six rows of two words.
+
+    With a monitor or of split pixels three words. Of split pixels a seventh row if they are to tell their noise; whole
+    ones tell it always.
+    """
+    rows = SUM_ROWS if tells_noise and not geometry.is_exact else ROWS
+    n_words = 2 if monitor_reference is None and geometry.is_exact else SPLIT_WORDS
+    return len(rows), geometry.bins, n_words
+
+
+def sums_digest(geometry: Geometry, monitor_reference: float | None = None, *, tells_noise: bool = False) -> str:
+    """Name of everything that must be equal for sums to be merged."""
+    name = geometry.digest
+    if tells_noise and not geometry.is_exact:
+        name = hashlib.sha256(f"{name} {NOISE_ROW}".encode()).hexdigest()
+    return name if monitor_reference is None else monitor.digest(name, monitor_reference)
+
+
+def weighed_rows(rows: Words, exposure: NDArray[np.uint64]) -> Words:
     """The sums of each frame with its norms times f."""
     f, weighed = exposure[:, np.newaxis], exact.widened(rows, monitor.WORDS)
     weighed[:, 2], weighed[:, 3] = exact.scaled(weighed[:, 2], f), exact.scaled(weighed[:, 3], f)
@@ -280,12 +338,13 @@ def _weighed(rows: Words, exposure: NDArray[np.uint64]) -> Words:
 def ring_profiles(
     rows: Words, norm_quantum: float, signal_quantum: float = 1.0, *, is_exact: bool = True
 ) -> RingProfile:
-    """Profiles in counts from the six sums, shape (..., 6, bins, words): arrays of shape (..., bins).
+    """Profiles in counts from the first six sums, shape (..., rows, bins, words): arrays of shape (..., bins).
 
     With V, T, H, G1, G2 the rows and m = V / G1: variance = T - 2 m H + m^2 G2, in float64. What cancels costs
     4 T / variance times 1e-16; the few bins where that could matter (pixels almost equal) are taken in integers, but
     not where pixels are split: there the squares were rounded already.
     """
+    rows = rows[..., : len(ROWS), :, :]
     V, T, H, G1, G2, n = np.moveaxis(exact.to_float(rows) * (1.0 if is_exact else _SPLIT_SCALE), -2, 0)
     mean = V / np.where(G1 > 0, G1, 1.0)
     variance = np.maximum(T - 2 * mean * H + mean * mean * G2, 0.0)

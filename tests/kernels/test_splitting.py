@@ -7,14 +7,16 @@ import numpy as np
 import pyopencl as cl
 import pytest
 
-from ringwatch_gpu import reference_rejection, reference_splitting
+from ringwatch_gpu import exact, monitor, reference, reference_rejection, reference_splitting
 from ringwatch_gpu.batch import BatchIntegrator, Form
-from ringwatch_gpu.errors import GeometryError
+from ringwatch_gpu.errors import DigestMismatch, GeometryError
 from ringwatch_gpu.geometry import Geometry
+from ringwatch_gpu.noise import Noise
 from ringwatch_gpu.rejection import Rejection
+from ringwatch_gpu.split_sums import SplitFrameSums, SplitImage
 from ringwatch_gpu.splitting import METHODS, Method
 from ringwatch_gpu.spottiness import spottiness
-from ringwatch_gpu.sums import RingProfile, RingSums
+from ringwatch_gpu.sums import SPLIT_UNITS, SUM_ROWS, RingProfile, RingSums, StaticSums
 from ringwatch_gpu.validity import Validity
 
 from . import synthetic
@@ -47,24 +49,40 @@ def split(cache_dir: Path, method: Method, bins: int = 41, masked: float = 0.05,
     return geometry.masked(np.random.default_rng(seed).random(geometry.shape) < masked)
 
 
+def assert_image_is_that_of_the_specification(batch: BatchIntegrator, exposure: int, unit: float = 1.0) -> SplitImage:
+    (total, lost), lost_exposure = batch.read_image(), batch.read_lost_exposure()
+    lost = lost if lost_exposure is None else lost_exposure
+    expected = reference_splitting.evaluate_image(total.ravel(), lost.ravel(), exposure, batch.geometry, unit)
+    found = batch.split_image(exposure)
+    assert found is not None
+    assert_profiles_equal(found.summed, expected.summed)
+    assert_profiles_equal(found.averaged, expected.averaged)
+    for name in ("noise_signal", "zeros"):
+        values = getattr(expected, name)
+        np.testing.assert_allclose(getattr(found, name), values, atol=ROUNDING * np.abs(values).max(), err_msg=name)
+    return found
+
+
 def assert_profiles_equal(found: RingProfile, expected: RingProfile) -> None:
     for name, values in vars(expected).items():
         scale = CANCELLED * np.abs(values).max()
         np.testing.assert_allclose(getattr(found, name), values, rtol=CANCELLED, atol=scale, err_msg=name)
 
 
+@pytest.mark.parametrize("tells_noise", [False, True])
 @pytest.mark.parametrize(("bins", "dtype"), [(1, "u2"), (41, "u1"), (41, "i4"), (300, "u4")])
 def test_sums_are_those_of_the_specification(
-    device: cl.Device, form: Form, cache_dir: Path, method: Method, bins: int, dtype: str
+    device: cl.Device, form: Form, cache_dir: Path, method: Method, bins: int, dtype: str, tells_noise: bool
 ) -> None:
     """From one bin to seven bins a pixel; some pixels invalid in each frame."""
     kind, geometry = np.dtype(dtype), split(cache_dir, method, bins)
-    batch, validity = BatchIntegrator(geometry, kind, device, form), Validity.of(kind)
+    batch, validity = BatchIntegrator(geometry, kind, device, form, tells_noise=tells_noise), Validity.of(kind)
     for largest in (1, int(np.iinfo(kind).max)):
         frames = synthetic.frames(5, geometry.shape, kind, largest)
         batch.slots[:5] = frames
         found = batch.integrate(5, validity)
-        expected = reference_splitting.integrate(frames.reshape(5, -1), geometry, validity)
+        expected = reference_splitting.integrate(frames.reshape(5, -1), geometry, validity, tells_noise=tells_noise)
+        assert found.sums.shape == (5, 3 + tells_noise, geometry.bins)
         np.testing.assert_allclose(found.sums, expected.sums, rtol=ROUNDING)
         for name in ("lost_count", "lost_norm", "lost_norm_sq"):
             assert np.array_equal(getattr(found, name), getattr(expected, name)), name
@@ -78,14 +96,111 @@ def test_image_is_that_of_the_specification_and_of_the_union(device: cl.Device, 
     frames[:, 7] = 2**32 - 1  # a row that is never valid
     batch.slots[:] = frames
     union = RingSums.none_of(geometry).plus_rows(batch.integrate(8, validity).rows(batch.static)).profile
-    total, lost = batch.read_image()
-    expected = reference_splitting.image_profiles(total.ravel(), lost.ravel(), 8, geometry)
-    found = batch.split_profiles(8)
-    assert found is not None
-    for one, other in zip(found, expected, strict=True):
-        assert_profiles_equal(one, other)
-    np.testing.assert_allclose(found[0].signal, union.signal, rtol=ROUNDING)
-    np.testing.assert_allclose(found[0].normalization, union.normalization, rtol=ROUNDING)
+    found = assert_image_is_that_of_the_specification(batch, 8)
+    np.testing.assert_allclose(found.summed.signal, union.signal, rtol=ROUNDING)
+    np.testing.assert_allclose(found.summed.normalization, union.normalization, rtol=ROUNDING)
+
+
+def test_frames_count_for_their_monitor(device: cl.Device, form: Form, cache_dir: Path) -> None:
+    """Union, summed image and quantiles of frames of different beams, some of their pixels invalid."""
+    geometry, validity = split(cache_dir, "full", 300), Validity.of(U4)
+    rejection = Rejection(None, (0.2, 0.6), median_clip=False)
+    batch = BatchIntegrator(geometry, U4, device, form, rejection=rejection, monitored=True)
+    batch.slots[:] = synthetic.frames(8, geometry.shape, U4, 50, invalid=0.1)
+    exposure = monitor.exposure(np.linspace(0.3, 2.0, 8), 1.0)
+    rows = batch.integrate(8, validity, 0, exposure).rows(batch.static, exposure)
+    union, total_exposure = RingSums.none_of(geometry, 1.0).plus_rows(rows).profile, int(exposure.sum())
+    found = assert_image_is_that_of_the_specification(batch, total_exposure, monitor.QUANTUM)
+    np.testing.assert_allclose(found.summed.intensity, union.intensity, rtol=ROUNDING)
+    np.testing.assert_allclose(found.summed.normalization, union.normalization, rtol=ROUNDING)
+    lost = batch.read_lost_exposure()
+    assert lost is not None
+    image = batch.read_image()[0].ravel(), lost.ravel()
+    expected = reference_rejection.reject(*image, total_exposure, geometry, rejection)["quantile"]
+    assert np.array_equal(batch.reject_outliers(total_exposure)["quantile"].signal, expected[0])
+
+
+def test_frames_of_equal_weight_give_the_profile_without_a_monitor(device: cl.Device, cache_dir: Path) -> None:
+    geometry, frames = split(cache_dir, "bbox"), synthetic.frames(3, (60, 50), U4, 9)
+    profiles = []
+    for per_frame, exposure in ((None, None), (5.0, monitor.exposure([5.0] * 3, 5.0))):
+        batch = BatchIntegrator(geometry, U4, device, monitored=exposure is not None)
+        batch.slots[:3] = frames
+        rows = batch.integrate(3, Validity.of(U4), 0, exposure).rows(batch.static, exposure)
+        profiles.append(RingSums.none_of(geometry, per_frame).plus_rows(rows).profile)
+    assert_profiles_equal(*profiles)
+
+
+@pytest.mark.parametrize(("dtype", "negatives"), [("u2", False), ("i4", True), ("f4", False)])
+def test_signals_of_either_sign_are_those_of_the_specification(
+    device: cl.Device, form: Form, cache_dir: Path, dtype: str, negatives: bool
+) -> None:
+    """A dark, negative counts and floats: sums, summed image, the statistics of whole pixels, and quantiles."""
+    kind, rng = np.dtype(dtype), np.random.default_rng(5)
+    plain = split(cache_dir, "full", 300)
+    geometry = plain if negatives else plain.signed(2.0**-8, rng.uniform(0, 30, plain.shape))
+    frames = synthetic.frames(8, geometry.shape, np.dtype("i4"), 50, invalid=0)
+    frames = (frames - 20 * negatives + (rng.random(frames.shape) if kind.kind == "f" else 0)).astype(kind)
+    frames[:, 7] = np.nan if kind.kind == "f" else np.iinfo(kind).max  # a row that is never valid
+    validity = Validity.of(kind, [int(frames[0, 7, 0])] if kind.kind != "f" else None)
+    rejection = Rejection(None, (0.1, 0.7), median_clip=False)
+    keywords = {"rejection": rejection, "negatives": negatives, "tells_noise": True}
+    batch = BatchIntegrator(geometry, kind, device, form, **keywords)
+    batch.slots[:] = frames
+    found = batch.integrate(8, validity)
+    expected = reference_splitting.integrate(frames.reshape(8, -1), geometry, validity, tells_noise=True)
+    scale = ROUNDING * np.abs(expected.sums).max(axis=2, keepdims=True)
+    assert (np.abs(found.sums - expected.sums) <= scale).all()
+    assert (found.sums[:, 0] < 0).any()
+    assert np.array_equal(found.lost_norm, expected.lost_norm)
+    profile = RingSums.none_of(geometry, tells_noise=True).plus_rows(found.rows(batch.static)).profile
+    image = assert_image_is_that_of_the_specification(batch, 8)
+    np.testing.assert_allclose(image.summed.signal, profile.signal, rtol=1e-9, atol=1e-9)
+    total, lost = (plane.ravel() for plane in batch.read_image())
+    squares = np.full(geometry.bins, float((total.astype(np.float64) ** 2).sum()))
+    whole, statistics = reference.evaluate_image(total, lost, 8, geometry, squares=squares), batch.evaluate_image(8)
+    for name in ("variance", "cake_scatter"):
+        values = getattr(whole, name)
+        np.testing.assert_allclose(getattr(statistics, name), values, atol=CANCELLED * values.max(), err_msg=name)
+    quantile = reference_rejection.reject(total, lost, 8, geometry, rejection)["quantile"]
+    assert np.array_equal(batch.reject_outliers(8)["quantile"].signal, quantile[0])
+
+
+def test_the_union_tells_the_noise_of_counts(device: cl.Device, form: Form, cache_dir: Path) -> None:
+    """Sum c^2 s: of counts that scatter by themselves the scatter of the intensity, neither more nor less."""
+    geometry, rng = split(cache_dir, "full", masked=0), np.random.default_rng(3)
+    expected = 7.0 * geometry.norm_q.reshape(geometry.shape) * geometry.norm_quantum
+    batch = BatchIntegrator(geometry, U4, device, form, tells_noise=True)
+    sums = []
+    for _ in range(25):
+        batch.slots[:] = rng.poisson(expected, (8, *geometry.shape))
+        rows = batch.integrate(8, Validity.of(U4)).rows(batch.static)
+        sums += [RingSums.none_of(geometry, tells_noise=True).plus_rows(row[np.newaxis]) for row in rows]
+    told = [one.profile.with_variance(one.noise_signal) for one in sums]
+    pulls = np.std([one.intensity for one in told], axis=0) / np.mean([one.sem for one in told], axis=0)
+    assert np.mean(pulls[5:-2]) == pytest.approx(1, abs=0.02)
+    assert (sums[0] + sums[1]).noise_signal == pytest.approx(sums[0].noise_signal + sums[1].noise_signal)
+
+
+def test_sums_that_do_not_tell_their_noise_say_so(cache_dir: Path) -> None:
+    geometry = split(cache_dir, "full")
+    with pytest.raises(ValueError, match="tells_noise"):
+        _ = RingSums.none_of(geometry).noise_signal
+    with pytest.raises(DigestMismatch):
+        _ = RingSums.none_of(geometry) + RingSums.none_of(geometry, tells_noise=True)
+
+
+def test_one_count_with_the_smallest_share_is_rounded_to_less_than_a_millionth() -> None:
+    share, norm = 2.0**-25 * 1.4142135, 2.0**30
+    counts = np.array([share, share**2, share**2 * norm, share**2]).reshape(1, 4, 1)
+    lost = np.zeros((1, 1), np.uint64), np.zeros((1, 1), np.uint64), np.zeros((1, 1, 2), np.uint64)
+    norms = exact.words(np.array([round(share * norm)], np.uint64))
+    static = StaticSums(norms, norms, np.array([round(share * 2**24)], np.uint64))
+    for sign in (1, -1):
+        rows = SplitFrameSums(sign * counts, *lost).rows(static)[0]
+        for row, value in zip((0, 1, 2, 6), counts.ravel(), strict=True):
+            unit = SPLIT_UNITS[SUM_ROWS[row]]
+            assert float(exact.to_float(rows[row])[0]) * unit == pytest.approx(sign * value, rel=3e-8, abs=0)
 
 
 def test_a_bin_that_loses_all_its_pixels_is_empty(device: cl.Device, form: Form, cache_dir: Path) -> None:
@@ -123,11 +238,30 @@ def test_quantiles_are_those_of_the_specification(
     found = batch.reject_outliers(6)["quantile"]
     expected = reference_rejection.reject(total.ravel(), lost.ravel(), 6, geometry, rejection)["quantile"]
     assert np.array_equal(np.stack([found.signal, found.count, found.variance]), expected[[0, 3, 4]])
-    mean = batch.split_profiles(6)
-    assert mean is not None
-    assert np.array_equal(found.normalization > 0, mean[0].normalization > 0)
+    image = batch.split_image(6)
+    assert image is not None
+    assert np.array_equal(found.normalization > 0, image.summed.normalization > 0)
     if band == (0.0, 1.0):
-        np.testing.assert_allclose(found.intensity, mean[0].intensity, rtol=ROUNDING)
+        np.testing.assert_allclose(found.intensity, image.summed.intensity, rtol=ROUNDING)
+
+
+def test_quantiles_have_the_noise_of_the_parts(device: cl.Device, form: Form, cache_dir: Path) -> None:
+    """Sum c^2 max(1, S), with the whole band that of the mean."""
+    geometry, rejection = (
+        split(cache_dir, "full"),
+        Rejection(None, (0.0, 1.0), median_clip=False, error_model="poisson"),
+    )
+    batch = BatchIntegrator(geometry, U4, device, form, rejection=rejection)
+    batch.slots[:2] = synthetic.frames(2, geometry.shape, U4, 2)
+    batch.integrate(2, Validity.of(U4))
+    total, lost = batch.read_image()
+    found = batch.reject_outliers(2)["quantile"]
+    expected = reference_rejection.reject(total.ravel(), lost.ravel(), 2, geometry, rejection)["quantile"]
+    assert np.array_equal(found.variance, expected[4])
+    image = batch.split_image(2)
+    assert image is not None
+    noise = Noise.of_parts(geometry)
+    np.testing.assert_allclose(found.variance, image.counts_variance(noise, geometry.norm_quantum), rtol=1e-9)
 
 
 # ----------------------------------------------------------------------------------------------------- tables and sums

@@ -67,8 +67,8 @@ def test_a_window_larger_than_the_memory_is_refused_with_the_numbers(
 ) -> None:
     window = WindowConfig.model_validate({"kind": "last"} | length)
     if not refused:
-        require_room(window, 2000, 2, frame_time_s)
+        require_room(window, (6, 2000, 2), frame_time_s)
         return
     with pytest.raises(ConfigError, match=r"2000 bins.*1\.1 GB.*5592 frames"):
-        require_room(window, 2000, 2, frame_time_s)
-    require_room(WindowConfig.model_validate({"kind": "every"} | length), 2000, 2, frame_time_s)
+        require_room(window, (6, 2000, 2), frame_time_s)
+    require_room(WindowConfig.model_validate({"kind": "every"} | length), (6, 2000, 2), frame_time_s)

@@ -126,6 +126,19 @@ def storing(request, tmp_path, clock):
     publisher.close()
 
 
+def test_sums_of_split_pixels_have_more_rows_and_words(tmp_path, clock, results):
+    publisher = Hdf5Publisher(tmp_path / "out", NAME, 5.0, "{}", clock, stored="sums")
+    publisher.open()
+    sums = np.arange(3 * 7 * 4 * 3, dtype=np.uint64).reshape(3, 7, 4, 3)
+    rows = results.profiled(0, 3)
+    publisher.publish(replace(results.event(), sums_shape=(7, 3)))
+    clock.advance(6)
+    publisher.publish(replace(rows, profiles=replace(rows.profiles, sums=sums)))
+    with h5py.File(next((tmp_path / "out").glob("*.live.h5")), "r", swmr=True, locking=False) as file:
+        assert np.array_equal(file["entry/frames/sums"], sums)
+    publisher.close()
+
+
 def test_what_is_stored_of_each_frame_is_in_both_files(storing, folder, results, clock):
     """Live as soon as it is flushed, for readers that look on; whatever the size of the parts it came in."""
     expected = {name: [] for name in nexus.FRAME_PROFILE_COLUMNS[storing._stored]}

@@ -50,7 +50,16 @@ def test_every_message_says_what_it_belongs_to(results, kind):
 
 def test_a_series_event(results):
     message = fields(results.event("abandoned", "why"))
-    assert message.keys() - set(ENVELOPE) == {"event", "reason", "header", "radial", "edges", "unit", "exact"}
+    assert message.keys() - set(ENVELOPE) == {
+        "event",
+        "reason",
+        "header",
+        "radial",
+        "edges",
+        "unit",
+        "exact",
+        "sums_shape",
+    }
     assert message["type"] == "series"
     assert message["event"] == "abandoned"
     assert message["header"] == {"nimages": 100, "energy": 65000.0, "name": "détecteur", "flat": None}

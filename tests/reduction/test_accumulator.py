@@ -1,6 +1,7 @@
 """One accumulation on every device: rows, union and summed image are numpy's; a device that fails is noticed."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -17,8 +18,9 @@ from ringwatch_gpu import reference
 from ringwatch_gpu.batch import BatchIntegrator
 from ringwatch_gpu.errors import DeviceError
 from ringwatch_gpu.geometry import Geometry
+from ringwatch_gpu.noise import PixelVariance
 from ringwatch_gpu.reference_rejection import reject
-from ringwatch_gpu.reference_splitting import image_profiles
+from ringwatch_gpu.reference_splitting import evaluate_image
 from ringwatch_gpu.rejection import PIECES, Rejection, SigmaClip
 from ringwatch_gpu.sectors import equal_groups
 from ringwatch_gpu.spottiness import spottiness
@@ -344,15 +346,62 @@ def test_split_pixels_are_told_as_pyfai_tells_them(split: Accumulator) -> None:
     np.testing.assert_allclose(accumulated.signal, union.signal, rtol=RTOL)
     np.testing.assert_allclose(accumulated.normalization, union.normalization, rtol=RTOL)
     total, lost = split.integrator.read_image()
-    expected = image_profiles(total.ravel(), lost.ravel(), 8, split.integrator.geometry)
-    np.testing.assert_allclose(accumulated.variance, expected[0].variance, rtol=1e-9)
+    expected = evaluate_image(total.ravel(), lost.ravel(), 8, split.integrator.geometry)
+    np.testing.assert_allclose(accumulated.variance, expected.summed.variance, rtol=1e-9)
     assert split.accumulated is not None
-    for found, profile in zip((split.accumulated.spottiness, split.accumulated.averaged), expected, strict=True):
+    published = ((split.accumulated.spottiness, expected.summed), (split.accumulated.averaged, expected.averaged))
+    for found, profile in published:
         values = spottiness(profile, split.integrator.geometry.azimuth_fraction)
         assert numbers_of(found) == pytest.approx((values.plain, values.weighted), rel=1e-9)
     decided = split.measurements["spottiness"].estimate
     assert decided.value == pytest.approx(split.accumulated.spottiness.spottiness, rel=RTOL)
     assert decided.low < decided.value < decided.high
+
+
+@pytest.mark.parametrize("model", ["poisson", "hybrid"])
+def test_split_pixels_have_the_errors_of_their_counts(
+    device: cl.Device, clock: FakeClock, tmp_path: Path, model: ErrorModel
+) -> None:
+    """Of single frames and the union sum c^2 s, of the summed image sum c^2 max(1, S)."""
+    geometry = Geometry.from_poni(synthetic.PONI, splitting="full", cache_dir=tmp_path)
+    integrator = BatchIntegrator(geometry, U2, device, tells_noise=True)
+    accumulator = accumulation(integrator, clock, model)
+    integrator.slots[:] = synthetic.frames(8, geometry.shape, U2, 1, invalid=0)
+    total = integrator.slots.reshape(8, -1).sum(0, dtype=np.int64)
+    frames = accumulator.add(NUMBERS[:8])
+    accumulator.evaluate()
+    union, accumulated = accumulator.profiles()
+    assert geometry.splitting is not None
+    entries = geometry.splitting.entries(np.flatnonzero(~geometry.mask.ravel()))
+    for found, counts in ((union, total), (accumulated, np.maximum(total, 1))):
+        variance = np.bincount(entries.bin, entries.share.astype(float) ** 2 * counts[entries.pixel], geometry.bins)
+        np.testing.assert_allclose(found.variance, variance, rtol=1e-9)
+        assert found.error_model == model
+    assert frames.profiles is not None
+    norm = union.normalization / 8
+    of_frames = np.sqrt((frames.profiles.sem.astype(float) ** 2).sum(0)) * norm
+    np.testing.assert_allclose(of_frames, np.sqrt(union.variance), rtol=1e-5)
+
+
+@pytest.mark.parametrize("dark", [None, 3.0])
+def test_split_pixels_scatter_as_their_pixels_are_said_to(
+    device: cl.Device, clock: FakeClock, tmp_path: Path, dark: float | None
+) -> None:
+    """Sum c^2 (gain s + readout^2) over the pixels of all frames, for the union and for the summed image."""
+    geometry, model = Geometry.from_poni(synthetic.PONI, splitting="full", cache_dir=tmp_path), PixelVariance(2.0, 5.0)
+    geometry = geometry if dark is None else geometry.signed(dark=np.full(geometry.shape, dark))
+    integrator = BatchIntegrator(geometry, U2, device, tells_noise=True)
+    accumulator = Accumulator(ORIGIN, integrator, VALIDITY, SpotStatistics.of(geometry), clock, variance=model)
+    integrator.slots[:] = synthetic.frames(8, geometry.shape, U2, 90, invalid=0)
+    signal = integrator.slots.reshape(8, -1).sum(0, dtype=np.int64) - 8 * (dark or 0)
+    accumulator.add(NUMBERS[:8])
+    accumulator.evaluate()
+    assert geometry.splitting is not None
+    entries = geometry.splitting.entries(np.flatnonzero(~geometry.mask.ravel()))
+    noise = entries.share.astype(float) ** 2 * (2.0 * signal + 8 * 25.0)[entries.pixel]
+    for found in accumulator.profiles():
+        np.testing.assert_allclose(found.variance, np.bincount(entries.bin, noise, geometry.bins), rtol=1e-9)
+        assert found.error_model == "variance"
 
 
 def test_rows_of_split_pixels_count_whole_ones(split: Accumulator) -> None:
@@ -365,9 +414,9 @@ def test_rows_of_split_pixels_count_whole_ones(split: Accumulator) -> None:
 
 def test_a_wrong_sum_of_split_pixels_is_a_device_error(split: Accumulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tolerance of rounding is a millionth, not more."""
-    profiles = split.integrator.split_profiles(8)
-    assert profiles is not None
-    wrong = replace(profiles[0], signal=profiles[0].signal * (1 + 1e-5))
-    monkeypatch.setattr(split.integrator, "split_profiles", lambda n_frames: (wrong, profiles[1]))
+    image = split.integrator.split_image(8)
+    assert image is not None
+    wrong = replace(image, summed=replace(image.summed, signal=image.summed.signal * (1 + 1e-5)))
+    monkeypatch.setattr(split.integrator, "split_image", lambda exposure: wrong)
     with pytest.raises(DeviceError, match=r"self-test failed on .* after 8 frames"):
         split.evaluate()

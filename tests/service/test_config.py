@@ -428,9 +428,9 @@ def test_parts_of_pixels_are_not_clipped(folder: Path, clip: Mapping) -> None:
     assert config_of(folder, profiles=clip).geometry.splitting == "no"
 
 
-def test_signals_are_not_split(folder: Path) -> None:
-    problem = problem_of(folder, geometry={"splitting": "bbox", "quantum": 0.5})
-    assert problem == 'geometry: dark and quantum need whole pixels: splitting = "no"'
-    variance = {"variance": {"gain": 1.0, "readout": 2.0}}
-    problem = problem_of(folder, geometry={"splitting": "full"}, profiles=variance)
-    assert problem == 'profiles: variance needs whole pixels: geometry.splitting = "no"'
+@pytest.mark.parametrize(
+    "profiles", [{"error_model": "poisson"}, {"error_model": "hybrid"}, {"variance": {"gain": 1.0, "readout": 2.0}}]
+)
+def test_signals_and_noise_of_any_kind_are_split(folder: Path, profiles: Mapping) -> None:
+    config = config_of(folder, geometry={"splitting": "bbox", "quantum": 0.5}, profiles=profiles)
+    assert (config.geometry.splitting, config.geometry.quantum) == ("bbox", 0.5)

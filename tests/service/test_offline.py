@@ -134,6 +134,24 @@ def test_a_dark_is_taken_off_and_parts_merge_exactly(folder: Path, frames: np.nd
             np.testing.assert_allclose(profile, getattr(expected.profile, name))
 
 
+@pytest.mark.parametrize("lines", ['dark = "dark.npy"\n', "dummy = [-1000]\n"], ids=["dark", "negative"])
+def test_signals_of_either_sign_are_split(folder: Path, frames: np.ndarray, lines: str) -> None:
+    """With errors of counts: the sums that the library makes, the last row that of the noise."""
+    np.save("dark.npy", dark_of(frames))
+    signed = np.where(frames >= 65535, -1000, frames.astype(np.int64) - 1).astype(np.int32)
+    with h5py.File("signed.h5", "w") as file:
+        file["entry/data/data"] = signed
+    geometry, dummies = Geometry.from_poni(folder / "powder.poni", splitting="full"), [-1000]
+    if "dark" in lines:
+        geometry, dummies = geometry.signed(dark=dark_of(frames)), None
+    expected = Integrator(geometry, dummies=dummies, tells_noise=True).integrate(signed)
+    stored = reduced(folder, "signed.h5", lines=lines + 'splitting = "full"\n[profiles]\nerror_model = "poisson"\n')
+    assert stored.sums is not None
+    assert np.array_equal(stored.sums, expected.words)
+    assert (expected.profile.signal < 0).any()
+    assert stored.signal_quantum == geometry.signal_quantum
+
+
 def test_results_with_and_without_a_dark_are_not_merged(folder: Path, frames: np.ndarray) -> None:
     np.save("dark.npy", dark_of(frames))
     reduced(folder, "left.h5", lines="", out="a.h5")
@@ -388,12 +406,41 @@ def test_a_monitor_needs_its_reference(weighed: Path) -> None:
     assert "accumulate.monitor_reference is missing" in result.output
 
 
-@pytest.mark.parametrize(("key", "line"), [("splitting", '"full"'), ("quantum", "0.5")], ids=["splitting", "quantum"])
-def test_a_monitor_weighs_plain_counts_only(weighed: Path, key: str, line: str) -> None:
-    (weighed / "other.toml").write_text(CONFIG.replace("[accumulate]", f"{key} = {line}\n[accumulate]"))
+def test_a_monitor_weighs_plain_counts_only(weighed: Path) -> None:
+    (weighed / "other.toml").write_text(CONFIG.replace("[accumulate]", "quantum = 0.5\n[accumulate]"))
     result = ringwatch("reduce", "all.h5", "--config", "other.toml", "--i0", "i0.h5::/all", "-o", "out.h5")
     assert result.exit_code == 78
-    assert f"--i0 cannot be combined with geometry.{key}" in result.output
+    assert "--i0 cannot be combined with geometry.quantum" in result.output
+
+
+def test_a_monitor_weighs_split_pixels_and_halves_merge(weighed: Path) -> None:
+    """With errors of counts too: all of it is in the file, and comes back from it."""
+    text = CONFIG.replace("[accumulate]", 'splitting = "full"\n[profiles]\nerror_model = "poisson"\n[accumulate]')
+    (weighed / "split.toml").write_text(text)
+    for name in ("all", "left", "right"):
+        source = ("--config", "split.toml", "--i0", f"i0.h5::/{name}", "-o", f"{name}_out.h5")
+        result = ringwatch("reduce", f"{name}.h5", *source)
+        assert result.exit_code == 0, result.output
+    assert ringwatch("merge", "right_out.h5", "left_out.h5", "-o", "merged.h5").exit_code == 0
+    merged, whole = read_result(weighed / "merged.h5"), read_result(weighed / "all_out.h5")
+    assert merged.sums is not None
+    assert merged.sums.shape == (7, whole.radial.size, 3)
+    assert np.array_equal(merged.sums, whole.sums)
+    with h5py.File(weighed / "merged.h5") as file, h5py.File(weighed / "all_out.h5") as all_of_it:
+        assert file["entry/ringwatch/sums"].attrs["rows"][-1] == "noise_signal"
+        for name in ("intensity", "sem"):
+            path = f"entry/profiles/mean_union/{name}"
+            np.testing.assert_allclose(file[path][()], all_of_it[path][()], rtol=1e-12)
+
+
+def test_split_pixels_with_and_without_noise_are_not_merged(folder: Path) -> None:
+    for name, model in (("left", "azimuthal"), ("right", "poisson")):
+        (folder / "split.toml").write_text(SPLIT + f'error_model = "{model}"\n')
+        result = ringwatch("reduce", f"{name}.h5", "--config", "split.toml", "-o", f"{name}_out.h5")
+        assert result.exit_code == 0, result.output
+    result = ringwatch("merge", "right_out.h5", "left_out.h5", "-o", "merged.h5")
+    assert result.exit_code != 0
+    assert "whether sums tell the noise of split pixels (True and False)" in result.output
 
 
 def test_frames_that_all_lack_a_monitor_are_told(weighed: Path) -> None:

@@ -127,14 +127,7 @@ class GeometryConfig(Section):
     splitting: Literal["no", "bbox", "full"] = "no"
     """"no": each pixel belongs to the bin of its centre, which keeps all sums exact. "bbox" and "full" split it among
     the bins that it reaches, as pyFAI does: smooth profiles where bins are finer than pixels, sums good to float64,
-    twice the time. What is said of sectors, rings and grains always rests on whole pixels. Not together with `dark` or
-    `quantum`."""
-
-    @model_validator(mode="after")
-    def _splits_plain_counts(self) -> Self:
-        if self.splitting != "no" and (self.dark is not None or self.quantum != "auto"):
-            raise ValueError('dark and quantum need whole pixels: splitting = "no"')
-        return self
+    twice the time. What is said of sectors, rings and grains always rests on whole pixels."""
 
     @property
     def dummies(self) -> tuple[int, ...] | None:
@@ -364,19 +357,14 @@ def _of_whole_pixels(profiles: ProfilesConfig, info: ValidationInfo) -> Profiles
             f'{" and ".join(asked)} need whole pixels: the parts that geometry.splitting = "{geometry.splitting}" '
             "makes scatter less than pixels do, so that clipping would keep the wrong ones; quantile works with parts"
         )
-    if geometry is not None and geometry.splitting != "no" and profiles.variance != "off":
-        raise ValueError('variance needs whole pixels: geometry.splitting = "no"')
-    if geometry is not None and geometry.splitting != "no" and profiles.error_model != "azimuthal":
-        raise ValueError(f'error_model = "{profiles.error_model}" needs whole pixels: geometry.splitting = "no"')
     if geometry is not None and geometry.splitting != "no":
         return profiles.model_copy(update={"sigma_clip": "off", "median_clip": False})
     return profiles
 
 
 def unweighable(geometry: GeometryConfig, profiles: ProfilesConfig) -> list[str]:
-    """What forbids a monitor: it weighs counts of whole pixels that are never negative, and scatter as counts do."""
+    """What forbids a monitor: it weighs counts that are never negative, and scatter as counts do."""
     kinds = {
-        "geometry.splitting": geometry.splitting != "no",
         "geometry.dark": geometry.dark is not None,
         "geometry.quantum": geometry.quantum != "auto",
         "profiles.variance": profiles.variance != "off",

@@ -177,7 +177,7 @@ class LiveFile:
         nexus.create_data(entry, event.radial, event.edges, event.unit)
         for profile in nexus.PROFILE_GROUPS:
             nexus.create_profile(entry, profile, event.radial.size)
-        nexus.create_frame_profiles(entry, self._stored, event.radial.size)
+        nexus.create_frame_profiles(entry, self._stored, event.radial.size, event.sums_shape)
 
     def _write(self, file: h5py.File) -> None:
         entry = file["entry"]

@@ -101,7 +101,8 @@ RADIAL_AXES: Mapping[str, tuple[str, str]] = {
 HC_KEV_ANGSTROM = 12.398419843320026
 BLOCK_ROWS = 1 << 16
 BLOCK_BYTES = 1 << 24
-SUM_ROWS = ("signal", "signal_sq", "norm_signal", "norm", "norm_sq", "count")
+SUM_ROWS = ("signal", "signal_sq", "norm_signal", "norm", "norm_sq", "count", "noise_signal")
+"""The last one only of split pixels whose noise is told."""
 SPOTTINESS_REFERENCE = "Spottiness: Ingham (2014), J. Appl. Cryst. 47, 166, doi:10.1107/S1600576713029713"
 
 
@@ -217,10 +218,11 @@ def frame_columns(rows: FrameRows, stored: FramesStored = "none") -> Columns:
     return columns | {name: getattr(rows.profiles, name) for name in FRAME_PROFILE_COLUMNS[stored]}
 
 
-def create_frame_profiles(entry: h5py.Group, stored: FramesStored, bins: int) -> None:
-    """Make the columns of what is ``stored`` of each frame, without rows."""
+def create_frame_profiles(entry: h5py.Group, stored: FramesStored, bins: int, sums_shape: tuple[int, int]) -> None:
+    """Make the columns of what is ``stored`` of each frame, without rows; ``sums_shape``: rows and words of sums."""
+    shapes = {"sums": (sums_shape[0], bins, sums_shape[1])}
     for name, dtype in FRAME_PROFILE_COLUMNS[stored].items():
-        _create_wide(entry["frames"], name, np.dtype(dtype), (len(SUM_ROWS), bins, 2) if name == "sums" else (bins,))
+        _create_wide(entry["frames"], name, np.dtype(dtype), shapes.get(name, (bins,)))
 
 
 def _create_wide(table: h5py.Group, name: str, dtype: np.dtype[Any], row: tuple[int, ...]) -> h5py.Dataset:

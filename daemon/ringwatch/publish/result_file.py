@@ -210,7 +210,7 @@ def _write_sums(entry: h5py.Group, result: SeriesResult | StoredResult) -> None:
     if result.sums is not None:
         group["sums"] = result.sums
         words = ("high", "low") if result.sums.shape[2] == 2 else ("high", "middle", "low")
-        group["sums"].attrs.update({"rows": SUM_ROWS, "words": words})
+        group["sums"].attrs.update({"rows": SUM_ROWS[: len(result.sums)], "words": words})
     if result.monitor_reference is not None and result.exposure is not None:
         group["monitor_reference"], group["exposure"] = result.monitor_reference, np.uint64(result.exposure)
     for name in ("radial", "edges", "n_frames", "time_ns", "norm_quantum", "signal_quantum", "exact"):
@@ -265,7 +265,7 @@ def _read(entry: CheckedGroup) -> StoredResult:
         edges=entry.array("ringwatch/edges", "<f8", (bins + 1,)),
         unit=entry.text("ringwatch/unit"),
         exact=entry.number("ringwatch/exact", "?"),
-        sums=None if window == "none" else _read_sums(entry, bins, 3 if is_weighed else 2),
+        sums=None if window == "none" else _read_sums(entry, bins, is_weighed),
         norm_quantum=entry.number("ringwatch/norm_quantum", "<f8"),
         signal_quantum=entry.number("ringwatch/signal_quantum", "<f8"),
         image_sum=image_sum,
@@ -295,8 +295,13 @@ def _read_origin(entry: CheckedGroup) -> Origin:
     )
 
 
-def _read_sums(entry: CheckedGroup, bins: int, n_words: int) -> NDArray[np.uint64]:
-    sums: NDArray[np.uint64] = entry.array("ringwatch/sums", "<u8", (len(SUM_ROWS), bins, n_words))
+def _read_sums(entry: CheckedGroup, bins: int, is_weighed: bool) -> NDArray[np.uint64]:
+    """Six rows; split pixels always have three words, and maybe the row of their noise."""
+    is_exact, plain = entry.number("ringwatch/exact", "?"), len(SUM_ROWS) - 1
+    shape = (plain if is_exact else None, bins, 2 if is_exact and not is_weighed else 3)
+    sums: NDArray[np.uint64] = entry.array("ringwatch/sums", "<u8", shape)
+    if len(sums) not in (plain, len(SUM_ROWS)):
+        raise ValueError(f"/entry/ringwatch/sums has {len(sums)} rows, not {plain} or {len(SUM_ROWS)}")
     return sums
 
 

@@ -16,6 +16,7 @@ from ringwatch.stop.rule import StopRule
 from ringwatch_gpu import monitor
 from ringwatch_gpu.batch import BatchIntegrator
 from ringwatch_gpu.geometry import Geometry
+from ringwatch_gpu.sums import sums_digest
 from ringwatch_gpu.validity import Validity
 
 FIRST_GENERATION = 1
@@ -55,7 +56,7 @@ class Accumulation:
         self.is_over = False
         fraction = RINGS_FRACTION if stop is None else stop.rings_fraction
         self._statistics = SpotStatistics.of(geometry, settings.d_spacings_A, fraction)
-        digest = geometry.digest if reference is None else monitor.digest(geometry.digest, reference)
+        digest = sums_digest(geometry, reference, tells_noise=settings.tells_noise)
         self.origin = Origin(start.series, start.unique_id, _sample_of(start), FIRST_GENERATION, digest)
         self._start, self._begins_s = start, 0.0
         self._fates, self._fates_before = Fates(), Fates()

@@ -85,8 +85,10 @@ class Accumulator:
         self.origin, self.integrator, self.validity, self._clock = origin, integrator, validity, clock
         self._spots, self._window, self._variance = statistics, window, variance
         self._error_model, self._keeps_frame_sums = error_model, keeps_frame_sums
-        self._noise = Noise.of(integrator.geometry, variance)
-        self.union = RingSums.none_of(integrator.geometry, monitor_reference)
+        geometry = integrator.geometry
+        self._noise = Noise.of(geometry, variance)
+        self._noise_of_parts = self._noise if geometry.is_exact else integrator.noise_of_parts(variance)
+        self.union = RingSums.none_of(geometry, monitor_reference, tells_noise=integrator.tells_noise)
         self._recent = RecentSums(self.union, window) if window.kind == "last" else None
         self.exposure = 0
         self.accumulated: Accumulated | None = None
@@ -121,7 +123,7 @@ class Accumulator:
         n_frames = len(frame_numbers)
         frames = self.integrator.integrate(n_frames, self.validity, slot_set, exposure)
         static = self.integrator.static
-        rows = frames.rows(static) if isinstance(frames, SplitFrameSums) else frames.rows(static, exposure)
+        rows = frames.rows(static, exposure)
         self.union = self.union.plus_rows(rows)
         self.exposure += n_frames if exposure is None else int(exposure.sum())
         if self._recent is not None:
@@ -143,19 +145,20 @@ class Accumulator:
             Its signal and norm differ from those of the union, by more than rounding can explain: the device or its
             memory failed.
         """
-        image = self.integrator.evaluate_image(self.exposure)
-        split = self.integrator.split_profiles(self.n_frames)
+        exact_image = self.integrator.evaluate_image(self.exposure)
+        image = exact_image.in_counts(self.union.signal_quantum, self._noise)
+        split = self.integrator.split_image(self.exposure)
         if split is None:
-            self._check(image)
-            image = image.in_counts(self.union.signal_quantum, self._noise)
+            self._check(exact_image)
             self._image_profile, averaged = _profiles_of(image, self.union.norm_quantum)
+            self._image_counts_variance = image.counts_variance
             statistics, self.measurements = self._spots.evaluate(image, self._image_profile, self.n_frames)
         else:
-            self._check_split(split[0])
-            self._image_profile, averaged = split
+            self._check_split(split.summed)
+            self._image_profile, averaged = split.summed, split.averaged
+            self._image_counts_variance = split.counts_variance(self._noise_of_parts, self.union.norm_quantum)
             values = spottiness(self._image_profile, self.integrator.geometry.azimuth_fraction)
             statistics, self.measurements = self._spots.evaluate(image, self._image_profile, self.n_frames, values)
-        self._image_counts_variance = image.counts_variance
         self.accumulated = Accumulated(
             self.n_frames, self._spottiness(self._image_profile), self._spottiness(averaged), statistics
         )
@@ -172,10 +175,10 @@ class Accumulator:
 
     def profiles(self) -> list[Profile]:
         """Mean profiles of the union and, once evaluated, of the summed image."""
-        union, total = self._published_union, self.union.profile.count
-        found = [self._profile("mean", "union", self._modelled(union.profile), union.n_frames)]
+        union = self._published_union
+        found = [self._profile("mean", "union", self._modelled(union.profile, union.words), union.n_frames)]
         if self._image_profile is not None and self.accumulated is not None:
-            image = self._modelled(self._image_profile, total, self._image_counts_variance)
+            image = self._modelled_image(self._image_profile)
             found.append(self._profile("mean", "accumulated", image, self.accumulated.n_frames))
         return found
 
@@ -244,7 +247,7 @@ class Accumulator:
         )
 
     def _frame_profiles(self, profiles: RingProfile, rows: Words) -> FrameProfiles:
-        sem, sums = self._modelled(profiles).sem, rows if self._keeps_frame_sums else None
+        sem, sums = self._modelled(profiles, rows).sem, rows if self._keeps_frame_sums else None
         return FrameProfiles("mean", profiles.intensity.astype(np.float32), sem.astype(np.float32), sums)
 
     def _check(self, image: ImageSums) -> None:
@@ -266,26 +269,26 @@ class Accumulator:
             f"rings differ, {how}; the device or its memory cannot be trusted"
         )
 
-    def _modelled(
-        self, profile: RingProfile, pixels: Floats | None = None, by_counts: Floats | None = None
-    ) -> RingProfile:
-        """One or several profiles with the errors that are published.
-
-        Parameters
-        ----------
-        pixels
-            Of how many pixels of single frames they are; by default their own.
-        by_counts
-            Their variance by counts; by default that of the noise of their signal.
-        """
-        if self._variance is not None:
-            return modelled(profile, self._variance, profile.count if pixels is None else pixels)
-        if self._error_model == "azimuthal":
+    def _modelled(self, profile: RingProfile, rows: Words) -> RingProfile:
+        """One or several profiles of sums, (..., rows, bins, words), with the errors that are published."""
+        if self._variance is not None and self.union.is_exact:
+            return modelled(profile, self._variance, profile.count)
+        if self._is_azimuthal:
             return profile
-        if by_counts is None:
-            norm = profile.normalization / self.union.norm_quantum
-            by_counts = self._noise.variance(profile.signal.T, norm.T).T
-        return profile.with_variance(by_counts)
+        signal, norm = self.union.noise_signal_of(rows), profile.normalization / self.union.norm_quantum
+        return profile.with_variance(self._noise_of_parts.variance(signal.T, norm.T).T)
+
+    def _modelled_image(self, profile: RingProfile) -> RingProfile:
+        """The profile of the summed image with the errors that are published."""
+        if self._variance is not None and self.union.is_exact:
+            return modelled(profile, self._variance, self.union.profile.count)
+        if self._is_azimuthal or self._image_counts_variance is None:
+            return profile
+        return profile.with_variance(self._image_counts_variance)
+
+    @property
+    def _is_azimuthal(self) -> bool:
+        return self._variance is None and self._error_model == "azimuthal"
 
     def _spottiness(self, profile: RingProfile) -> Spottiness:
         geometry = self.integrator.geometry

@@ -27,7 +27,7 @@ from ringwatch.reduction.throughput import Throughput
 from ringwatch_gpu.batch import SLOT_SETS, BatchIntegrator, compile_kernels
 from ringwatch_gpu.errors import DeviceError, GeometryError
 from ringwatch_gpu.geometry import Geometry
-from ringwatch_gpu.monitor import WORDS
+from ringwatch_gpu.sums import sums_shape
 from ringwatch_gpu.tables import BATCH
 from ringwatch_gpu.validity import SUPPORTED
 
@@ -155,8 +155,8 @@ class Reduction:
             flat = start.flatfield if start.flatfield_applied is False else None
             is_float = start.dtype is not None and start.dtype.kind == "f"
             geometry = self._geometries.for_series(start.shape, start.pixel_mask, flat, is_float=is_float)
-            words = WORDS if self._settings.monitor_reference else 2
-            require_room(self._settings.window, geometry.bins, words, start.frame_time_s)
+            shape = sums_shape(geometry, self._settings.monitor_reference, tells_noise=self._settings.tells_noise)
+            require_room(self._settings.window, shape, start.frame_time_s)
             self._series = SeriesReduction(
                 start,
                 self._accumulation(start, geometry),
@@ -226,7 +226,8 @@ class Reduction:
         KernelBuildError, OutOfDeviceMemory
         """
         geometry = self._geometries.base()
-        compile_kernels(geometry, self._device, self._settings.rejection)
+        settings = self._settings
+        compile_kernels(geometry, self._device, settings.rejection, tells_noise=settings.tells_noise)
         integrator = self._get_integrator(geometry, np.dtype(np.uint32))
         for which in range(SLOT_SETS):
             integrator.slot_set(which).fill(0)  # what is written once has its pages
@@ -239,22 +240,21 @@ class Reduction:
         if dtype.kind == "f" and geometry.quantum is None:
             raise UnsupportedEncoding("float pixels that the header did not announce", ["integers"])
         negatives = dtype.kind == "i" and self._settings.dummies is not None
-        self._require_unsigned_if(geometry, negatives)
+        self._require_unsigned_if_monitored(geometry, negatives)
         if self._integrator is None or not self._integrator.fits(geometry, dtype, negatives=negatives):
             self._integrator = None  # its memory is needed
-            rejection, monitored = self._settings.rejection, self._settings.monitor_reference is not None
+            settings = self._settings
             self._integrator = BatchIntegrator(
-                geometry, dtype, self._device, rejection=rejection, monitored=monitored, negatives=negatives
-            )
+                geometry, dtype, self._device, rejection=settings.rejection, negatives=negatives,
+                monitored=settings.monitor_reference is not None, tells_noise=settings.tells_noise,
+            )  # fmt: skip
         self._integrator.change_mask(geometry)
         return self._integrator
 
-    def _require_unsigned_if(self, geometry: Geometry, negatives: bool) -> None:
-        """Monitors weigh, and splitting splits, counts that are never negative."""
+    def _require_unsigned_if_monitored(self, geometry: Geometry, negatives: bool) -> None:
+        """Monitors weigh counts that are never negative."""
         if self._settings.monitor_reference is not None and (negatives or geometry.quantum is not None):
             raise UnsupportedEncoding("a monitor with float pixels or negative counts", ["unsigned counts"])
-        if geometry.splitting is not None and negatives:
-            raise UnsupportedEncoding("splitting pixels with negative counts", ["unsigned counts"])
 
     def _status(self) -> Status:
         state: Literal["waiting", "measuring", "error"] = "waiting"

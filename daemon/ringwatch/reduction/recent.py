@@ -1,5 +1,6 @@
 """Sums of frames in as they come, those of the last of them out: what leaves the window is subtracted, exactly."""
 
+import math
 from collections import deque
 
 import numpy as np
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 from ringwatch.config import WindowConfig
 from ringwatch.errors import ConfigError
 from ringwatch_gpu.exact import Words
-from ringwatch_gpu.sums import ROWS, RingSums
+from ringwatch_gpu.sums import RingSums
 
 MAX_BYTES = 1 << 30
 """Memory for the sums of single frames."""
@@ -62,13 +63,13 @@ class RecentSums:
         return max(too_many, too_old)
 
 
-def require_room(window: WindowConfig, bins: int, n_words: int, frame_time_s: float | None = None) -> None:
+def require_room(window: WindowConfig, shape: tuple[int, int, int], frame_time_s: float | None = None) -> None:
     """Refuse a window of the last frames that would need too much memory.
 
     Parameters
     ----------
-    bins, n_words
-        Radial bins, and words of a sum.
+    shape
+        Of the sums: rows, radial bins and words.
     frame_time_s
         Period of the frames, where it is known.
 
@@ -78,7 +79,7 @@ def require_room(window: WindowConfig, bins: int, n_words: int, frame_time_s: fl
         With the numbers.
     """
     frames = window.frames or (window.seconds / frame_time_s if window.seconds and frame_time_s else 0)
-    of_a_frame = len(ROWS) * bins * n_words * 8
+    of_a_frame, bins = math.prod(shape) * 8, shape[1]
     if window.kind == "last" and frames * of_a_frame > MAX_BYTES:
         problem = (
             f"accumulate.window: the sums of {window.text} ({frames:.0f} frames of {bins} bins) would take "

@@ -20,6 +20,7 @@ from ringwatch_gpu import monitor
 from ringwatch_gpu.batch import SLOT_SETS, BatchIntegrator
 from ringwatch_gpu.each_frame import FrameRejection
 from ringwatch_gpu.geometry import Geometry
+from ringwatch_gpu.sums import sums_shape
 from ringwatch_gpu.validity import Validity
 
 Publish = Callable[[Result], None]
@@ -294,7 +295,8 @@ class SeriesReduction:
         return min((length for length in lengths if length is not None), default=None)
 
     def _event(self, event: Literal["start", "joined", "ready", "end", "abandoned"], reason: str) -> None:
-        geometry = self.geometry
+        geometry, settings = self.geometry, self._settings
+        rows, _, words = sums_shape(geometry, settings.monitor_reference, tells_noise=settings.tells_noise)
         self._publish(
             SeriesEvent(
                 origin=self.accumulation.origin,
@@ -306,5 +308,6 @@ class SeriesReduction:
                 edges=geometry.edges,
                 unit=geometry.unit,
                 exact=geometry.is_exact,
+                sums_shape=(rows, words),
             )
         )

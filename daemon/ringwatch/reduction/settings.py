@@ -69,6 +69,11 @@ class ReductionSettings:
     versions: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def tells_noise(self) -> bool:
+        """Whether profiles have errors that the noise of the pixels makes."""
+        return self.error_model != "azimuthal" or self.variance is not None
+
+    @property
     def adds_up(self) -> bool:
         """Whether there are sums of frames."""
         return self.scope != "frame"

@@ -12,7 +12,7 @@ from ringwatch.messages import Metric
 from ringwatch.reduction.geometry import GeometrySource
 from ringwatch.reduction.recent import require_room
 from ringwatch.service.images import read_image
-from ringwatch.service.settings import d_spacings_A
+from ringwatch.service.settings import d_spacings_A, reduction_settings
 from ringwatch.stop.phrases import goal
 from ringwatch_gpu import devices
 from ringwatch_gpu.batch import compile_kernels
@@ -21,6 +21,7 @@ from ringwatch_gpu.geometry import Geometry
 from ringwatch_gpu.norms import LARGEST_NORM_ERROR
 from ringwatch_gpu.ring_positions import RadialAxis
 from ringwatch_gpu.spottiness import MIN_AZIMUTH
+from ringwatch_gpu.sums import sums_shape
 
 
 def check(config: Config) -> Iterator[str]:
@@ -42,8 +43,10 @@ def check(config: Config) -> Iterator[str]:
         geometry = None
     if geometry is not None:
         yield from _geometry_lines(geometry, config.geometry)
-        require_room(config.accumulate.window, geometry.bins, n_words=2)
-        compile_kernels(geometry, device)
+        settings = reduction_settings(config, device)
+        reference, tells_noise = settings.monitor_reference, settings.tells_noise
+        require_room(config.accumulate.window, sums_shape(geometry, reference, tells_noise=tells_noise))
+        compile_kernels(geometry, device, tells_noise=tells_noise)
         yield "kernels     compiled for 8, 16 and 32-bit pixels"
     yield f"rings       {_rings(config.rings, spacings, geometry)}"
     yield f"accumulate  {config.accumulate.scope}, window: {config.accumulate.window.text}"

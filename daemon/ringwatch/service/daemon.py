@@ -38,6 +38,7 @@ from ringwatch.stream.series import SeriesTable
 from ringwatch_gpu import devices
 from ringwatch_gpu.errors import ShapeUnknown
 from ringwatch_gpu.ring_positions import RadialAxis
+from ringwatch_gpu.sums import sums_shape
 
 _BEAT_S = 1.0
 _RECEIVER_STOP_S = 0.5
@@ -115,7 +116,9 @@ class Daemon:
             log.info("geometry waits for the first series", reason=str(error))
             return
         geometry = self._geometries.base()
-        require_room(self._settings.window, geometry.bins, n_words=2)
+        settings = self._settings
+        shape = sums_shape(geometry, settings.monitor_reference, tells_noise=settings.tells_noise)
+        require_room(settings.window, shape)
         if self._settings.d_spacings_A is not None:  # what cannot be placed is told now, not at the first evaluation
             RadialAxis.of(geometry).position(self._settings.d_spacings_A)
         log.info("ready to reduce", geometry=geometry.source, shape=geometry.shape, bins=geometry.bins)

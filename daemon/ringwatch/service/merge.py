@@ -16,7 +16,7 @@ from ringwatch.clock import SystemClock
 from ringwatch.messages import Profile
 from ringwatch.publish.result_file import StoredResult, read_result, write_result
 from ringwatch.service.offline import RefusedError, Summary
-from ringwatch_gpu.sums import ErrorModel, RingSums
+from ringwatch_gpu.sums import SUM_ROWS, ErrorModel, RingSums
 
 
 def merge(paths: Sequence[Path], out: Path) -> Summary:
@@ -36,7 +36,7 @@ def merge(paths: Sequence[Path], out: Path) -> Summary:
     union = fold(add, (_stored_sums(path, part) for path, part in zip(paths, parts, strict=True)))
     merged = _merged(paths, parts, union)
     model, mean = _error_model(merged), union.profile
-    mean = mean if model == "azimuthal" else mean.with_variance(mean.signal)
+    mean = mean if model == "azimuthal" else mean.with_variance(union.noise_signal)
     profile = Profile(
         merged.origin, merged.time_ns, "mean", "union", "all", union.n_frames, merged.radial,
         **vars(mean), error_model=model,
@@ -93,12 +93,17 @@ def _differences(a: StoredResult, b: StoredResult) -> list[str]:
     pairs = {
         "radial bins": (a.radial.size, b.radial.size),
         "radial unit": (a.unit, b.unit),
+        "whether sums tell the noise of split pixels": (_tells_noise(a), _tells_noise(b)),
         "radial range": tuple(f"{part.edges[0]:.6g} to {part.edges[-1]:.6g}" for part in (a, b)),
         "monitor reference": (a.monitor_reference, b.monitor_reference),
         **{f"geometry.{key}": values for key, values in _settings(a, b).items()},
     }
     told = [f"{name} ({one} and {other})" for name, (one, other) in pairs.items() if one != other]
     return told + ["the PONI file"] * (a.poni != b.poni)
+
+
+def _tells_noise(part: StoredResult) -> bool:
+    return part.sums is not None and len(part.sums) == len(SUM_ROWS)
 
 
 def _settings(a: StoredResult, b: StoredResult) -> dict[str, tuple[object, object]]:

@@ -58,7 +58,10 @@ typedef struct {
     global double *w, *x;
     global uint *key, *list; /* bits of x as a float, which are in its order; some entries */
     uint entries;            /* a multiple of LANES */
-    double gain, floor;      /* variance of noise: gain s + floor w; of counts without a dark 1 and 0 */
+    double gain, floor;      /* variance of noise: gain c s + floor w; of counts without a dark 1 and 0 */
+#if SPLIT
+    global const float *share; /* c, of the pixel in the bin */
+#endif
 } Ring;
 
 typedef struct {
@@ -96,9 +99,18 @@ void add_lanes(double8 (*lanes)[VECTORS], const uint sums, double *total, Worksp
 }
 #endif
 
-/* Variance of a pixel by its counts (Poisson), at least 1 as in pyFAI. */
-REAL count_variance(const Ring ring, const REAL s, const REAL w) {
-    return max((REAL)1, ring.gain * s + ring.floor * w);
+/* Share of the pixel: 1 of whole ones. */
+#if !SPLIT
+#define SHARE(ring, i) ((REAL)1)
+#elif GROUPED
+#define SHARE(ring, i) ((double)(ring).share[i])
+#else
+#define SHARE(ring, i) convert_double8(vload8(0, (ring).share + (i)))
+#endif
+
+/* Variance of a pixel by its counts (Poisson), at least 1 as in pyFAI; of a part of it c^2 times as much. */
+REAL count_variance(const Ring ring, const REAL s, const REAL w, const REAL c) {
+    return max(c * c, c * (ring.gain * s) + ring.floor * w);
 }
 
 /* Sums over the pixels that a rule keeps, and their variance: about the mean (azimuthal), or that of their counts. SUMS
@@ -131,8 +143,8 @@ REAL count_variance(const Ring ring, const REAL s, const REAL w) {
         for (uint i = LANE; i < ring.entries; i += LANES)                                                              \
             for (uint v = 0; v < VECTORS; v++) {                                                                       \
                 const REAL s = LOAD(ring.s, i + 8 * v), w = LOAD(ring.w, i + 8 * v), x = LOAD(ring.x, i + 8 * v);      \
-                const REAL share = KEPT(rule, s, w, x), d = share * (s - w * mean);                                    \
-                lanes[0][v] += of_counts ? share * share * count_variance(ring, s, w) : d * d;                         \
+                const REAL share = KEPT(rule, s, w, x), d = share * (s - w * mean), c = SHARE(ring, i + 8 * v);        \
+                lanes[0][v] += of_counts ? share * share * count_variance(ring, s, w, c) : d * d;                      \
             }                                                                                                          \
         add_lanes(lanes, 1, &sums.variance, work);                                                                     \
         return sums;                                                                                                   \

@@ -1,6 +1,7 @@
 /* Outlier-rejecting profiles of the summed image: sigma clipping, mean between quantiles, median and Poisson clipping.
  *
  * Built after bin_sums.cl and bin_quantiles.cl, with -D LANES=<2^n, 8 or more> -D GROUPED=<0|1> -D METHODS=<see the enum>
+ * -D SPLIT=<1 where pixels are split: their parts are then what is called pixels below>
  * -D SIGNED=<1 where sums may be negative> -D CLIPS_BY_COUNTS=<0|1> -D VARIANCE_OF_COUNTS=<0|1>: whether the variance is
  * that of the counts (Poisson) instead of that along the ring (azimuthal), in sigma clipping's limit and in what is
  * written; and with -D MONITORED where frames count for their monitor (N_p is then a sum of exposures, see image.cl).
@@ -80,8 +81,8 @@ Sums sigma_clip(const Ring ring, const double thres, const uint max_iter, SHARED
         rule.highest = min(rule.highest, mean + limit);
         const Sums sums = sum_interval(ring, rule, work);
         const bool changed = sums.count != kept.count;
-        const Ring to_do = {ring.s,   ring.w,    ring.x, ring.key, ring.list, changed ? ring.entries : 0,
-                            ring.gain, ring.floor};
+        Ring to_do = ring;
+        to_do.entries = changed ? ring.entries : 0;
         const Sums fewer = add_interval_variance(sums, CLIPS_BY_COUNTS, to_do, rule, work);
         kept = changed ? fewer : kept;
         goes_on = changed && kept.count > 0;
@@ -156,7 +157,11 @@ kernel void reject(
     const double thres, const uint max_iter, const double qmin, const double qmax,
     const double gain, global const double *floors, /* noise of a sum: gain x signal + floor x norm, [bins] */
     global double *weights, global double *ratios, global uint *keys, global uint *lists, /* scratch, one an entry */
-    global double *profiles)         /* signal, norm, norm^2, count and variance of the three, [3][bins][5] */
+    global double *profiles          /* signal, norm, norm^2, count and variance of the three, [3][bins][5] */
+#if SPLIT
+    , global const float *shares     /* of the pixels in the bins, in the order of these */
+#endif
+    )
 {
 #if GROUPED
     local Workspace work;
@@ -168,7 +173,11 @@ kernel void reject(
         const uint start = bin_start[bin];
         const Ring ring = {sums + start,   weights + scratch, ratios + scratch,
                            keys + scratch, lists + scratch,   bin_start[bin + 1] - start,
-                           gain,           floors[bin] / weight_unit};
+                           gain,           floors[bin] / weight_unit,
+#if SPLIT
+                           shares + start
+#endif
+        };
         ulong total = 0;
         uint lowest = UINT_MAX, highest = 0;
         for (uint i = LANE; i < ring.entries; i += STEP) {

@@ -1,6 +1,8 @@
 /* Sums of split pixels, eight frames at once, for CPU devices.
  *
- * Built after lanes.cl, whose constants, pixel access and `reduce_items` it uses; the rule of valid pixels is the same.
+ * Built after lanes.cl (and signal.cl, where signals are signed), whose constants, pixel access and `reduce_items` it uses,
+ * and the rule of valid pixels; with -D NOISE=<0|1>, whether c^2 s is summed too; and with -D MONITORED where frames of
+ * the summed image count for their monitor (N_p is then a sum of exposures, see image.cl).
  *
  * A pixel reaches one bin or several adjacent ones, with a share c <= 1 in each: c s and c g take the place of signal and
  * norm. Products with s are summed in float64; what invalid pixels take away is summed in integers, with the norm of an
@@ -10,7 +12,22 @@
 #pragma OPENCL EXTENSION cl_khr_fp64 : enable
 
 #define SHARE_QUANTA 16777216.0f /* 2^24 */
+#define SPLIT_SUMS (SUMS + NOISE) /* and of the noise: c^2 s */
 #define IMAGE_SUMS 2 /* double8 each, see sum_image */
+
+#ifdef MONITORED
+#define EXPOSURE ulong
+#define UNIT 0x1p-20
+#else
+#define EXPOSURE uint
+#define UNIT 1.0
+#endif
+
+#ifdef SIGNED
+#define REAL_OF(v) convert_double8(as_int8(v))
+#else
+#define REAL_OF(v) convert_double8(v)
+#endif
 
 /* Norm of an entry: a whole number of quanta. (Adding 2^52 rounds; `rint` is a slow call for some compilers.) */
 double entry_norm(const double share, const double norm) {
@@ -18,6 +35,21 @@ double entry_norm(const double share, const double norm) {
     const double rounded = share * norm + 0x1p52;
     return rounded - 0x1p52;
 }
+
+/* Adds the invalid lanes of the pixel i, part by part. */
+#define ADD_LOST_PARTS(bad)                                                                                            \
+    {                                                                                                                  \
+        const ulong8 one = convert_ulong8(bad & 1);                                                                    \
+        global ulong8 *loss = losses + bin * LOST;                                                                     \
+        for (uint e = begin; e < end; e++, loss += LOST) {                                                             \
+            const ulong part = entry_norm(shares[e], norm), square = part * part;                                      \
+            loss[0] += one * (ulong)rint(shares[e] * SHARE_QUANTA);                                                    \
+            loss[1] += one * part;                                                                                     \
+            loss[2] += one * (square & LOW_HALF);                                                                      \
+            loss[3] += one * (square >> 32);                                                                           \
+        }                                                                                                              \
+        image_lost[i] += sum_of(as_uint8(bad & 1));                                                                    \
+    }
 
 kernel void integrate_split(
     global const PIXEL *frames,      /* counts, [8][PIXELS] */
@@ -31,18 +63,19 @@ kernel void integrate_split(
     const uint rare,                 /* below this every value is valid and eight of them fit in 32 bits */
     const uint limit,                /* largest valid value */
     const uint4 dummies,             /* values that are invalid, repeated if fewer than four */
-    global double8 *partial,         /* sums of each work-item, [ITEMS][BINS][SUMS], a frame a lane */
+    global double8 *partial,         /* sums of each work-item, [ITEMS][BINS][SPLIT_SUMS], a frame a lane */
     global ulong8 *partial_lost,     /* of its invalid pixels: c in 2^-24, norm, norm^2 in halves, [ITEMS][BINS][LOST] */
     global uint *image_low,          /* pixel-wise sum of valid counts, low word, [PIXELS] */
     global uint *image_high,         /* its high word */
-    global uint *image_lost)         /* number of frames in which the pixel was invalid, [PIXELS] */
+    global uint *image_lost          /* number of frames in which the pixel was invalid, [PIXELS] */
+    DARK)
 {
     const uint item = get_global_id(0);
     const uint first = item * STRETCH, last = min((uint)PIXELS, first + STRETCH);
     POINTERS
-    global double8 *sums = partial + (size_t)item * BINS * SUMS;
+    global double8 *sums = partial + (size_t)item * BINS * SPLIT_SUMS;
     global ulong8 *losses = partial_lost + (size_t)item * BINS * LOST;
-    for (uint i = 0; i < BINS * SUMS; i++)
+    for (uint i = 0; i < BINS * SPLIT_SUMS; i++)
         sums[i] = (double8)0;
     for (uint i = 0; i < BINS * LOST; i++)
         losses[i] = (ulong8)0;
@@ -54,51 +87,53 @@ kernel void integrate_split(
         const uint begin = entry_start[i], end = entry_start[i + 1], bin = first_bin[i];
         uint8 v = LOAD(i);
         ulong image;
+#ifdef SIGNED
+        const int8 bad = invalid_lanes(v, limit, dummies, used);
+        if (any(bad))
+            ADD_LOST_PARTS(bad)
+        v = select((uint8)0, signal_of8(v, (int8)dark[i]), lanes_in_use(used) & ~bad);
+        image = sum_of_wide(v);
+#else
         if (or_of(v) < rare) {
             image = sum_of(v);
         } else {
             const int8 bad = invalid_lanes(v, limit, dummies, used);
             if (any(bad)) {
-                const ulong8 one = convert_ulong8(bad & 1);
-                global ulong8 *loss = losses + bin * LOST;
-                for (uint e = begin; e < end; e++, loss += LOST) {
-                    const ulong part = entry_norm(shares[e], norm), square = part * part;
-                    loss[0] += one * (ulong)rint(shares[e] * SHARE_QUANTA);
-                    loss[1] += one * part;
-                    loss[2] += one * (square & LOW_HALF);
-                    loss[3] += one * (square >> 32);
-                }
-                image_lost[i] += sum_of(as_uint8(bad & 1));
+                ADD_LOST_PARTS(bad)
                 v = select(v, (uint8)0, bad);
             }
             image = sum_of_wide(v);
         }
+#endif
         const ulong pixel = image_low[i] + image;
         image_low[i] = (uint)pixel;
         if (pixel >> 32)
             image_high[i] += (uint)(pixel >> 32);
-        const double8 s = convert_double8(v);
-        global double8 *at = sums + bin * SUMS;
-        for (uint e = begin; e < end; e++, at += SUMS) {
+        const double8 s = REAL_OF(v);
+        global double8 *at = sums + bin * SPLIT_SUMS;
+        for (uint e = begin; e < end; e++, at += SPLIT_SUMS) {
             const double8 part = s * (double)shares[e];
             at[0] += part;
             at[1] += part * part;
             at[2] += part * entry_norm(shares[e], norm);
+#if NOISE
+            at[3] += part * (double)shares[e];
+#endif
         }
     }
 }
 
 /* Adds the histograms of all work-items in order; one work-item for each bin and sum. */
 kernel void reduce_split(
-    global const double8 *partial,   /* [ITEMS][BINS][SUMS], a frame a lane */
-    global double *frame_sums)       /* [8][SUMS][BINS] */
+    global const double8 *partial,   /* [ITEMS][BINS][SPLIT_SUMS], a frame a lane */
+    global double *frame_sums)       /* [8][SPLIT_SUMS][BINS] */
 {
-    const uint at = get_global_id(0), bin = at / SUMS, sum = at % SUMS;
+    const uint at = get_global_id(0), bin = at / SPLIT_SUMS, sum = at % SPLIT_SUMS;
     double8 total = (double8)0;
     for (uint item = 0; item < ITEMS; item++)
-        total += partial[((size_t)item * BINS + bin) * SUMS + sum];
+        total += partial[((size_t)item * BINS + bin) * SPLIT_SUMS + sum];
     global double *out = frame_sums + sum * BINS + bin;
-    const size_t frame = SUMS * BINS;
+    const size_t frame = SPLIT_SUMS * BINS;
     out[0] = total.s0;
     out[frame] = total.s1;
     out[2 * frame] = total.s2;
@@ -110,12 +145,13 @@ kernel void reduce_split(
 }
 
 /* Sums of the summed image (s = S, w = g N_p) and of the averaged one (s = S / N_p, w = g), N_p frames being valid:
- * c s, (c s)^2, c s w, w, w^2, c, 0 and 0 of either. */
+ * c s, (c s)^2, c s w, w, w^2 and c of either, then of the first c^2 S, and c^2 where S = 0, of the second S^2 and 0. */
 kernel void sum_image(
     global const ushort *bin_table, global const uint *norm_q,
     global const ushort *first_bin, global const uint *entry_start, global const float *shares,
-    global const uint *image_low, global const uint *image_high, global const uint *image_lost,
-    const uint n_frames,             /* frames in the summed image */
+    global const uint *image_low, global const uint *image_high, /* S, two's complement, [PIXELS] */
+    global const EXPOSURE *image_lost, /* N - N_p, [PIXELS] */
+    const EXPOSURE exposure,         /* N of the summed image */
     global double8 *partial)         /* [ITEMS][BINS][IMAGE_SUMS] */
 {
     const uint item = get_global_id(0);
@@ -125,17 +161,18 @@ kernel void sum_image(
         sums[i] = (double8)0;
 
     for (uint i = first; i < last; i++) {
-        const uint lost = image_lost[i];
-        if (bin_table[i] >= BINS || lost == n_frames)
+        const EXPOSURE lost = image_lost[i];
+        if (bin_table[i] >= BINS || lost == exposure)
             continue;
-        const double valid = n_frames - lost, norm = norm_q[i];
-        const double total = (double)(((ulong)image_high[i] << 32) | image_low[i]), average = total / valid;
+        const double valid = exposure - lost, norm = norm_q[i];
+        const double total = (double)(long)(((ulong)image_high[i] << 32) | image_low[i]);
+        const double average = total / (valid * UNIT), zero = total == 0;
         global double8 *at = sums + first_bin[i] * IMAGE_SUMS;
         for (uint e = entry_start[i]; e < entry_start[i + 1]; e++, at += IMAGE_SUMS) {
             const double c = shares[e], w = entry_norm(shares[e], norm), ww = w * w;
             const double s = c * total, a = c * average;
-            at[0] += (double8)(s, s * s, s * w * valid, w * valid, ww * valid * valid, c, 0, 0);
-            at[1] += (double8)(a, a * a, a * w, w, ww, c, 0, 0);
+            at[0] += (double8)(s, s * s, s * w * valid, w * valid, ww * valid * valid, c, c * s, c * c * zero);
+            at[1] += (double8)(a, a * a, a * w, w, ww, c, total * total, 0);
         }
     }
 }
