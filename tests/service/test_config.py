@@ -183,7 +183,7 @@ def test_missing_keys_are_named_with_their_meaning_and_an_example(folder: Path) 
     with pytest.raises(ConfigError) as caught:
         Config.from_mapping({}, folder)
     endpoint, poni = caught.value.problems
-    assert endpoint.startswith("stream.endpoint is missing: Address of the detector's stream")
+    assert endpoint.startswith("stream.follow: stream.endpoint is missing: the address of the detector's stream")
     assert 'endpoint = "tcp://10.1.2.3:9999"' in endpoint
     assert poni.startswith("geometry.poni is missing: Calibration")
 
@@ -326,7 +326,7 @@ def test_every_mistake_of_a_file_is_told_at_once(folder: Path) -> None:
         load(path)
     assert caught.value.source == str(path)
     assert [problem.split(" ")[0].rstrip(":") for problem in caught.value.problems] == [
-        "stream.endpoint",
+        "stream.follow",
         "stream.late_s",
         "stream.endpiont",
         "geometry.poni",
@@ -336,7 +336,7 @@ def test_every_mistake_of_a_file_is_told_at_once(folder: Path) -> None:
         "publish.hdf5.flush_s",
         "stopp",
     ]
-    assert str(caught.value).startswith(f"{path}: 9 mistakes\n  - stream.endpoint is missing")
+    assert str(caught.value).startswith(f"{path}: 9 mistakes\n  - stream.follow: stream.endpoint is missing")
 
 
 def test_a_file_full_of_mistakes_is_told_in_bounded_length(folder: Path) -> None:
@@ -418,6 +418,17 @@ def problems_or_none(mapping: Mapping) -> tuple[str, ...] | None:
 def test_any_mapping_is_a_configuration_or_a_config_error(sections: Mapping, others: Mapping) -> None:
     problems = problems_or_none(sections | others)
     assert problems is None or (problems and all(problems))
+
+
+def test_frames_come_from_a_stream_or_from_files(folder: Path) -> None:
+    files = Config.from_mapping(
+        {"stream": {"follow": "raw/**/scan*/eiger_*.h5::/entry/data"}, "geometry": {"poni": "detector.poni"}}, folder
+    )
+    assert files.stream.follow == files.stream.source == f"{folder}/raw/**/scan*/eiger_*.h5::/entry/data"
+    assert problem_of(folder, stream={"follow": "raw/*.h5"}).endswith(
+        "there is an endpoint, too: a series comes either from the stream or from files"
+    )
+    assert "names one file: write * where" in problem_of(folder, stream={"follow": "raw/eiger_0000.h5"})
 
 
 @pytest.mark.parametrize("clip", [{"sigma_clip": {"thres": 4}}, {"median_clip": True}])

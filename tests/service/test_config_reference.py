@@ -56,8 +56,8 @@ def test_the_example_has_the_defaults(folder: Path) -> None:
 
 @pytest.mark.parametrize("left_out", ["calibrant", "d_spacings_A"])  # each says where the rings are: never both
 def test_the_example_with_every_key_switched_on_is_right_and_changes_no_default(folder: Path, left_out: str) -> None:
-    # A window of all frames has no length; darks cannot be weighed with a monitor.
-    left = {left_out, "frames", "seconds", "monitor_wait_s"}
+    # A window of all frames has no length; darks cannot be weighed with a monitor; frames have one source.
+    left = {left_out, "frames", "seconds", "monitor_wait_s", "follow"}
     switched_on = re.sub(rf"^#(?=\[|(?!{'|'.join(left)})\w+ = )", "", reference.example(), flags=re.MULTILINE)
     given = tomllib.loads(switched_on)
     config = load(placed(switched_on, folder))

@@ -61,7 +61,8 @@ def _sentence(path: Location, details: ErrorDetails, given: Mapping[str, object]
         return f"{name} should be a section: a line [{name}], and its keys below"
     if details["type"] == "missing" and is_key:
         return f"{name} is missing: {key.meaning.partition('. ')[0].rstrip('.')}; for example {key.name} = {key.sample}"
-    shown = name if key.is_secret else f"{name} = {_shown(_value_at(path, given))}"
+    value = _value_at(path, given)
+    shown = name if key.is_secret or value is None else f"{name} = {_shown(value)}"
     if details["type"] == "value_error":
         return f"{shown}: {details['ctx']['error']}"
     return f"{shown}: should be {key.allowed}"
@@ -81,7 +82,7 @@ def _suggestion(path: Location, keys: Mapping[str, Key]) -> str:
 def _value_at(path: Sequence[str], given: Mapping[str, object]) -> object:
     value: object = given
     for part in path:
-        value = value[part] if isinstance(value, Mapping) else None
+        value = value.get(part) if isinstance(value, Mapping) else None
     return value
 
 

@@ -18,6 +18,7 @@ from ringwatch.config.values import (
     Bindable,
     Connectable,
     FileName,
+    FilePattern,
     HostPort,
     ImageSource,
     IPv4Interface,
@@ -37,9 +38,19 @@ MAX_BINS = 65534
 class StreamConfig(Section):
     """Where the frames come from. Stream v1 and stream v2 are told apart by the first message."""
 
-    endpoint: Connectable
+    endpoint: Connectable | None = None
     """Address of the detector's stream: tcp://HOST:PORT or ipc://PATH. The port is usually 9999 for v1 and 31001 for
     v2. Never share a port with another receiver: each of the two would lose every second frame."""
+
+    follow: FilePattern | None = Field(default=None, examples=["/data/**/scan*/eiger_*.h5"], validate_default=True)
+    """Instead of `endpoint`: files that are reduced as they are written, HDF5 or any image that fabio reads; ** stands
+    for any folders, ::/PATH behind it names the dataset. Files of one folder whose names differ in their last number
+    are a series. A file is read, and nothing more, once it is complete (see `settle_s`);
+    the series is over when nothing has changed for `end_timeout_s`, or the next one has begun."""
+
+    settle_s: Annotated[float, Field(gt=0, le=3600)] = 2.0
+    """A followed file that has not changed for so long is taken for complete, unless it says that it is being written
+    or lacks frames. To be longer than the time between two writes into it."""
 
     channel: Annotated[str, Field(min_length=1, max_length=64)] = "threshold_1"
     """Which of the detector's images is reduced where it sends several (stream v2): threshold_1, threshold_2, ..."""
@@ -56,6 +67,25 @@ class StreamConfig(Section):
 
     late_s: Annotated[float, Field(ge=0, le=60)] = 1.0
     """How long frames are still accepted after the detector's end message, which can overtake them."""
+
+    @field_validator("follow")
+    @classmethod
+    def _is_the_only_source(cls, follow: str | None, info: ValidationInfo) -> str | None:
+        if "endpoint" not in info.data:  # it is wrong, and told so
+            return follow
+        if follow is None and info.data["endpoint"] is None:
+            raise ValueError(
+                "stream.endpoint is missing: the address of the detector's stream, as in "
+                'endpoint = "tcp://10.1.2.3:9999"; or this, a pattern of files'
+            )
+        if follow is not None and info.data["endpoint"] is not None:
+            raise ValueError("there is an endpoint, too: a series comes either from the stream or from files")
+        return follow
+
+    @property
+    def source(self) -> str:
+        """Where frames come from."""
+        return self.endpoint or self.follow or ""
 
 
 def _ascending(limits: tuple[float, float]) -> tuple[float, float]:

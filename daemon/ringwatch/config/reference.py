@@ -37,7 +37,8 @@ def markdown() -> str:
 _INTRODUCTION = f"""\
 # Configuration
 
-ringwatch reads one [TOML](https://toml.io) file. Only `stream.endpoint` and `geometry.poni` are required;
+ringwatch reads one [TOML](https://toml.io) file. Only `geometry.poni` and `stream.endpoint` are required (or
+`stream.follow` instead of the latter);
 [config/example.toml](../config/example.toml) shows every key, `ringwatch init --poni FILE ENDPOINT` prints a file for
 your detector, and `ringwatch check FILE` lists every mistake in one. Units are in the names: `_s` seconds, `_bytes`
 bytes. Relative paths start at the folder of the file. Unknown keys are mistakes.

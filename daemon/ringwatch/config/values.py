@@ -103,6 +103,12 @@ def _image_source(text: str, info: ValidationInfo) -> str:
     return f"{_readable_file(Path(file), info)}{separator}{dataset}"
 
 
+def _file_pattern(text: str, info: ValidationInfo) -> str:
+    if not any(sign in text for sign in "*?["):
+        raise ValueError("names one file: write * where the names differ, as in /data/**/scan*/eiger_*.h5")
+    return str(_absolute(Path(text), info))
+
+
 def _calibrant(text: str, info: ValidationInfo) -> str:
     # Whether pyFAI knows the name is told where pyFAI is loaded.
     return text if _CALIBRANT_NAME.fullmatch(text) else str(_readable_file(Path(text), info))
@@ -146,6 +152,9 @@ def default_memory_bytes() -> int:
 
 Connectable = Annotated[str, AfterValidator(_connectable), Field(examples=["tcp://10.1.2.3:9999"])]
 """ZeroMQ endpoint of somebody else."""
+
+FilePattern = Annotated[str, Field(min_length=2, max_length=1000), AfterValidator(_file_pattern)]
+"""Names of files with wildcards, relative to the configuration's folder; ``::/path`` of a dataset may follow."""
 
 Bindable = Annotated[str, AfterValidator(_bindable), Field(examples=["tcp://127.0.0.1:5560"])]
 """ZeroMQ endpoint of our own; port 0 is any free one."""

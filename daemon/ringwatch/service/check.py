@@ -1,12 +1,14 @@
 """A configuration tried out without a detector: device, geometry, mask, quantisation, kernels, rings, stop rule."""
 
 from collections.abc import Iterator
+from glob import iglob
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ringwatch.clock import SystemClock
-from ringwatch.config import GROWING_METRICS, Config, GeometryConfig, RingsConfig, StopConfig
+from ringwatch.config import GROWING_METRICS, Config, GeometryConfig, RingsConfig, StopConfig, StreamConfig
 from ringwatch.control.actuators import actuator
 from ringwatch.messages import Metric
 from ringwatch.reduction.geometry import GeometrySource
@@ -22,6 +24,9 @@ from ringwatch_gpu.norms import LARGEST_NORM_ERROR
 from ringwatch_gpu.ring_positions import RadialAxis
 from ringwatch_gpu.spottiness import MIN_AZIMUTH
 from ringwatch_gpu.sums import sums_shape
+
+MOST_FILES = 10_000
+"""More are not counted."""
 
 
 def check(config: Config) -> Iterator[str]:
@@ -51,7 +56,15 @@ def check(config: Config) -> Iterator[str]:
     yield f"rings       {_rings(config.rings, spacings, geometry)}"
     yield f"accumulate  {config.accumulate.scope}, window: {config.accumulate.window.text}"
     yield f"stop        {_stop(config.stop)}"
-    yield f"stream      {config.stream.endpoint} (not connected: a second receiver would take every second frame)"
+    yield f"stream      {_stream(config.stream)}"
+
+
+def _stream(section: StreamConfig) -> str:
+    if section.follow is None:
+        return f"{section.endpoint} (not connected: a second receiver would take every second frame)"
+    names = iglob(section.follow.partition("::")[0], recursive=True)  # noqa: PTH207 - Path.glob: no absolute pattern
+    there = sum(1 for _ in islice(names, MOST_FILES))
+    return f"files {section.follow} ({there}{' or more' if there == MOST_FILES else ''} there now)"
 
 
 def _geometry_lines(geometry: Geometry, section: GeometryConfig) -> Iterator[str]:

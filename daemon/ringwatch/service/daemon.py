@@ -31,6 +31,8 @@ from ringwatch.service.images import read_image
 from ringwatch.service.notify import notify
 from ringwatch.service.settings import reduction_settings
 from ringwatch.stream.decompress import decode_into
+from ringwatch.stream.feed import Feed
+from ringwatch.stream.follower import Follower
 from ringwatch.stream.monitored import MonitoredQueue
 from ringwatch.stream.queue import FrameQueue
 from ringwatch.stream.receiver import Receiver
@@ -79,13 +81,11 @@ class Daemon:
         self._geometries = GeometrySource(config.geometry, read_image)
         stream = config.stream
         self._table = SeriesTable(stream.late_s, stream.end_timeout_s)
-        self._queue = FrameQueue(stream.memory_bytes, stream.policy, self._clock)
+        self._queue = FrameQueue(stream.memory_bytes, stream.policy if stream.endpoint else "block", self._clock)
         wait_s = config.accumulate.monitor_wait_s
         self._monitored = None if wait_s is None else MonitoredQueue(self._queue, wait_s, self._clock)
         self._source = self._monitored or self._queue
-        self._receiver = Receiver(
-            stream.endpoint, self._table, self._queue, self._clock, stream.channel, self.request_stop
-        )
+        self._feed = self._make_feed()
         self.zeromq = ZeroMQPublisher(config.publish.zmq.bind)
         self._stopper = self._make_stopper()
         self.web = WebPublisher(
@@ -128,8 +128,8 @@ class Daemon:
         for outlet in self._outlets:
             outlet.start()
         self._thread.start()
-        self._receiver.start()
-        log.info("listening", stream=self._config.stream.endpoint, device=self._device.name.strip())
+        self._feed.start()
+        log.info("listening", stream=self._config.stream.source, device=self._device.name.strip())
 
     def run(self) -> int:
         """Prepare, start, live until a signal comes or a thread dies, stop; the exit code."""
@@ -158,8 +158,8 @@ class Daemon:
         """Close the running series, publish its final results, close everything; takes less than 2 s."""
         if self._stopper is not None:
             self._stopper.close()
-        self._receiver.stop()
-        self._receiver.join(_RECEIVER_STOP_S)
+        self._feed.stop()
+        self._feed.join(_RECEIVER_STOP_S)
         for frame in self._queue.drop_frames():
             self._table.skipped(frame)
         self._thread.join(_DRAIN_S)
@@ -173,7 +173,7 @@ class Daemon:
     @property
     def error(self) -> Exception | None:
         """What killed a thread, if anything did."""
-        return self._receiver.error or self._thread.error
+        return self._feed.error or self._thread.error
 
     def _live(self) -> None:
         try:
@@ -196,6 +196,12 @@ class Daemon:
             self._settings,
             self._clock,
         )
+
+    def _make_feed(self) -> Feed:
+        stream, through = self._config.stream, (self._table, self._queue, self._clock)
+        if stream.endpoint is not None:
+            return Receiver(stream.endpoint, *through, stream.channel, self.request_stop)
+        return Follower(stream.follow or "", *through, stream.settle_s, stream.end_timeout_s, self.request_stop)
 
     def _hdf5_publisher(self) -> Hdf5Publisher | None:
         config = self._config.publish.hdf5

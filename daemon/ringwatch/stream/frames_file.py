@@ -41,6 +41,8 @@ class _Source(Protocol):
 
     def encoded(self, index: int) -> Encoded: ...
 
+    def is_there(self, index: int) -> bool: ...
+
     def close(self) -> None: ...
 
 
@@ -99,6 +101,10 @@ class FramesFile:
         """Codec and pixels of one frame; ``index`` counts from 0."""
         return self._source.encoded(index)
 
+    def is_there(self, index: int) -> bool:
+        """Whether a frame has been written: HDF5 files may have room for frames that never came."""
+        return self._source.is_there(index)
+
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[Frame]:
         """Frames ``start`` to ``stop`` (excluded; by default all), read when asked for, numbered as in the file."""
         for index in range(*slice(start, stop).indices(self.n_frames)):
@@ -124,10 +130,22 @@ class _Hdf5:
         self.n_frames = int(self._ends[-1])
         self._passes = [_is_frame_of_bslz4(dataset) for dataset in self._datasets]
 
-    def encoded(self, index: int) -> Encoded:
-        which = int(np.searchsorted(self._ends, index, side="right"))
+    def is_there(self, index: int) -> bool:
+        which, local = self._place(index)
         dataset = self._datasets[which]
-        local = index - (int(self._ends[which - 1]) if which else 0)
+        if dataset.chunks is None:
+            return True
+        first = (local - local % dataset.chunks[0], 0, 0)
+        return dataset.id.get_chunk_info_by_coord(first).byte_offset is not None
+
+    def _place(self, index: int) -> tuple[int, int]:
+        """Which dataset, and where in it."""
+        which = int(np.searchsorted(self._ends, index, side="right"))
+        return which, index - (int(self._ends[which - 1]) if which else 0)
+
+    def encoded(self, index: int) -> Encoded:
+        which, local = self._place(index)
+        dataset = self._datasets[which]
         blob = _chunk(dataset, local) if self._passes[which] else None
         if blob is not None:
             return "bslz4", blob
@@ -153,6 +171,9 @@ class _Images:
         self.shape: tuple[int, int] = first.shape
         self.dtype: np.dtype[np.generic] = first.dtype.newbyteorder("=")
         self.n_frames = int(self._image.nframes)
+
+    def is_there(self, index: int) -> bool:
+        return index < self.n_frames
 
     def encoded(self, index: int) -> Encoded:
         return "none", _raw(self._image.get_frame(index).data, self.dtype)
