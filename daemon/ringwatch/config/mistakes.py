@@ -12,6 +12,7 @@ MAX_SENTENCES = 50
 """A file with more mistakes is no configuration; the rest is only counted."""
 
 _WIDTH = 80
+_ABSENT = object()
 
 Location = tuple[str, ...]
 
@@ -62,7 +63,7 @@ def _sentence(path: Location, details: ErrorDetails, given: Mapping[str, object]
     if details["type"] == "missing" and is_key:
         return f"{name} is missing: {key.meaning.partition('. ')[0].rstrip('.')}; for example {key.name} = {key.sample}"
     value = _value_at(path, given)
-    shown = name if key.is_secret or value is None else f"{name} = {_shown(value)}"
+    shown = name if key.is_secret or value is _ABSENT else f"{name} = {_shown(value)}"
     if details["type"] == "value_error":
         return f"{shown}: {details['ctx']['error']}"
     return f"{shown}: should be {key.allowed}"
@@ -82,7 +83,7 @@ def _suggestion(path: Location, keys: Mapping[str, Key]) -> str:
 def _value_at(path: Sequence[str], given: Mapping[str, object]) -> object:
     value: object = given
     for part in path:
-        value = value.get(part) if isinstance(value, Mapping) else None
+        value = value.get(part, _ABSENT) if isinstance(value, Mapping) else _ABSENT
     return value
 
 

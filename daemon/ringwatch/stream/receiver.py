@@ -47,10 +47,11 @@ class Receiver(Feed):
         super().__init__("receiver", table, queue, clock, on_death)
         self._endpoint, self._channel = endpoint, channel
         self._complaints = Complaints()
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._socket: zmq.Socket[bytes] | None = None
 
     def _open(self) -> None:
+        self._context = zmq.Context()
         self._socket = self._context.socket(zmq.PULL)
         try:
             _connect(self._socket, self._endpoint)
@@ -59,7 +60,8 @@ class Receiver(Feed):
             raise StreamError(f"cannot connect to {self._endpoint}: {error}") from error
 
     def _close(self) -> None:
-        self._context.destroy(linger=0)
+        if self._context is not None:
+            self._context.destroy(linger=0)
 
     def _turn(self) -> None:
         if self._socket is None or not self._queue.wait_for_room(POLL_S):
