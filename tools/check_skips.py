@@ -1,6 +1,6 @@
 """Report of a test run in (JUnit XML), exit code out: 1 if a test was skipped for want of what .ci/run provides.
 
-That is recorded data, an OpenCL device, the simulated detector in .venv-tickit, promtool, and the libraries of the extras.
+That is recorded data, an OpenCL device, promtool, the simulated detector in .venv-tickit, the libraries of the extras.
 
 Usage: python tools/check_skips.py REPORT.xml
 """

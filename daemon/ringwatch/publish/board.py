@@ -139,6 +139,7 @@ class Board:
             "profile_warning": " ".join(f"Profile {kind}: {why}." for kind, why in doubts.items() if why),
             "measure": decision.metric if decision else shown,
             **_origin(event),
+            "decision_n_frames": decision.n_frames if decision else None,
             **flat.decision(decision),
             **flat.stop(stop),
             **flat.statistics(statistics),
@@ -230,6 +231,7 @@ def _snapshot(snapshot: Snapshot | None) -> dict[str, Any]:
     return {
         "frame": snapshot.n_frames,
         "frames_expected": snapshot.frames_expected,
+        "accumulated_n_frames": snapshot.accumulated.n_frames if snapshot.accumulated else 0,
         "spottiness_class": best.spottiness_class if best else None,
         "class_reason": best.class_reason if best else None,
         **{fate: _flat(count) for fate, count in counts.items()},

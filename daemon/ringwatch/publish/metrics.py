@@ -13,7 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.registry import Collector
 
 from ringwatch.messages import Decision, Scalar, Snapshot
-from ringwatch.publish import flat
+from ringwatch.publish import flat, payload
 from ringwatch.publish.board import Board
 from ringwatch.publish.outlet import OutletFacts
 
@@ -32,7 +32,6 @@ _ESTIMATES: Mapping[str, tuple[str, str]] = {
     "azimuthal_trend": ("azimuthal_trend_ratio", "Smooth variation around the rings."),
     "photon_share": ("photon_share_ratio", "Share of the rings' spottiness squared that is photon noise."),
 }
-_FATES = ("received", "reduced", "late", "foreign", "duplicate", "malformed", "skipped", "excluded")
 _OWN_UNITS = {"spots": "spots", "counts": "counts"}
 """Metrics of a decision that are no ratio."""
 
@@ -91,7 +90,7 @@ class Metrics(Collector):
     def _frames(self) -> Iterator[Metric]:
         total = self._board.total_fates()
         family = CounterMetricFamily("ringwatch_frames", "Frames of all series, by their fate.", labels=["fate"])
-        for fate in _FATES:
+        for fate in payload.FATES:
             family.add_metric([fate], total[fate])
         yield family
 
