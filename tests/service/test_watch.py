@@ -270,6 +270,14 @@ def interrupted(process):
     return process.returncode
 
 
+def test_what_is_said_again_and_again_is_written_once(monkeypatch):
+    quiet, out = STATUS | {"state": "waiting"}, io.StringIO()
+    messages = [quiet, quiet, STATUS, quiet, SERIES, quiet, quiet]
+    monkeypatch.setattr(watch, "subscribe", lambda *_: iter(messages))
+    watch.watch("tcp://x", False, out)
+    assert out.getvalue().splitlines() == ["waiting", "series 17 (LaB6): start", "waiting"]
+
+
 @pytest.mark.parametrize("as_json", [True, False])
 def test_in_a_pipe_it_writes_lines_until_interrupted(daemon, as_json):
     process = start(daemon, as_json, subprocess.PIPE)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from itertools import groupby
 from typing import Any, TextIO
 
 import numpy as np
@@ -47,7 +48,8 @@ def watch(endpoint: str, as_json: bool, out: TextIO) -> None:
         elif out.isatty():
             _show_table(endpoint, out)
         else:
-            _write_lines(filter(None, map(plain_line, subscribe(endpoint, _LINE_TOPICS))), out)
+            lines = filter(None, map(plain_line, subscribe(endpoint, _LINE_TOPICS)))
+            _write_lines((line for line, _ in groupby(lines)), out)  # "waiting" once, not every 2 s
 
 
 def plain_line(message: Message) -> str:
