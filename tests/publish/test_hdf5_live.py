@@ -106,17 +106,18 @@ def test_silx_shows_a_live_file(tmp_path, writers):
 
 
 def test_a_live_file_can_be_read_from_the_moment_it_is_there(tmp_path, results, monkeypatch):
+    """Byte 11 of the superblock says that it is being written, and under SWMR: without the latter nobody may read it."""
     opened = []
 
     def looked_at(part: Path, path: Path) -> None:
         take_name(part, path)
-        opened.append(frames_in(path))
+        opened.append((frames_in(path), path.read_bytes()[11]))
 
     monkeypatch.setattr(live_file, "take_name", looked_at)
     publisher = Hdf5Publisher(tmp_path, "first", 0.0, "{}")
     publisher.publish(results.event())
     publisher.close()
-    assert opened == [0]
+    assert opened == [(0, 0b101)]
     assert [file.name for file in tmp_path.iterdir()] == ["first.live.h5"]
 
 
