@@ -28,7 +28,13 @@ Sample = tuple[str, dict[str, str], float]
 
 
 def queries() -> list[str]:
+    """What the panels ask for."""
     return [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
+
+
+def choices() -> list[str]:
+    """What the selectors above the panels ask for."""
+    return [one["query"] for one in DASHBOARD["templating"]["list"] if one["type"] == "query"]
 
 
 def alerts() -> dict[str, str]:
@@ -78,7 +84,7 @@ def test_every_metric_is_described_and_nothing_else(exposed: list[Sample]) -> No
 
 def test_queries_ask_for_metrics_and_labels_that_exist(exposed: list[Sample]) -> None:
     labels_of = {name: labels.keys() for name, labels, _ in exposed}
-    for query in {*queries(), *alerts().values()}:
+    for query in {*queries(), *choices(), *alerts().values()}:
         asked = list(selectors(query))
         assert asked or "__name__" in query
         for name, matchers in asked:

@@ -106,7 +106,7 @@ def test_silx_shows_a_live_file(tmp_path, writers):
 
 
 def test_a_live_file_can_be_read_from_the_moment_it_is_there(tmp_path, results, monkeypatch):
-    """Byte 11 of the superblock says that it is being written, and under SWMR: without the latter nobody may read it."""
+    """Byte 11 of the superblock says that it is being written, and under SWMR: without that nobody may read it."""
     opened = []
 
     def looked_at(part: Path, path: Path) -> None:
