@@ -10,9 +10,12 @@ COMPILED := The installation failed, see above. dectris-compression is compiled 
 # zeroes the pages of the next one: a quarter of the processor time of tests/golden. What stays is not zero, either.
 KEEP_MEMORY := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=17179869184
 HAS_DEVICE := $(BIN)/python -c 'from ringwatch_gpu import devices; devices.choose()' 2>/dev/null
+INSTALL_FROM := import platform as p; v = ".".join(p.python_version_tuple()[:2]); print(f"For {p.system()} on {p.machine()} \
+	and Python {v}. Copy this folder to the machine, and there: python{v} -m venv /opt/ringwatch && \
+	/opt/ringwatch/bin/pip install --no-index --find-links wheelhouse \"ringwatch[cpu,epics,plot]\"")
 DESCRIBE := from ringwatch_gpu import devices; print(devices.describe())
 
-.PHONY: help demo test lint bench accuracy study mutants clean
+.PHONY: help demo test lint bench accuracy study mutants wheelhouse clean
 .SILENT:
 
 help:
@@ -23,6 +26,7 @@ help:
 	echo "make study     does the rule stop too early or too late? the tables of docs/stopping.md, two hours"
 	echo "make accuracy  ringwatch and pyFAI's engines against float64: the tables of docs/accuracy.md, some minutes"
 	echo "make mutants   do the tests notice planted faults?"
+	echo "make wheelhouse  a folder from which ringwatch is installed without internet"
 	echo "make clean     remove .venv and all that was made here"
 	echo "The first of them installs what it needs into .venv. Another Python: make PYTHON=python3.12 test"
 
@@ -50,8 +54,14 @@ study: .venv/installed
 mutants: .venv/opencl
 	$(BIN)/python tests/mutants/run.py
 
+wheelhouse: .venv/installed
+	echo "Filling wheelhouse/ with wheels of ringwatch and of all it needs (500 MB) ..."
+	$(PIP) wheel --wheel-dir wheelhouse pip '.[cpu,epics,plot]' || { echo "$(COMPILED)" >&2; exit 1; }
+	cp systemd/ringwatch@.service wheelhouse/
+	$(BIN)/python -c '$(INSTALL_FROM)' | tee wheelhouse/README.txt
+
 clean:
-	rm -rf .venv .venv-tickit build dist results .*_cache .hypothesis
+	rm -rf .venv .venv-tickit build dist results wheelhouse .*_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/installed: pyproject.toml

@@ -84,12 +84,13 @@ def test_it_reconnects_when_the_daemon_comes_back(publish):
 
 @pytest.fixture
 def http():
-    servers = []
+    servers, asked = [], []
 
     def serve(body, status=200):
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
-                self.send_response(status if self.path == "/api/latest" else 404)
+                asked.append(self.path)
+                self.send_response(status if self.path.startswith(("/api/latest", "/api/wait?")) else 404)
                 self.end_headers()
                 self.wfile.write(body)
 
@@ -101,6 +102,7 @@ def http():
         servers[-1][1].start()
         return f"http://127.0.0.1:{server.server_port}"
 
+    serve.asked = asked
     yield serve
     for server, thread in servers:
         server.shutdown()
@@ -124,3 +126,18 @@ def test_latest_without_a_daemon_is_an_os_error(http):
         client.latest(http(b"", 500))
     with pytest.raises(ValueError, match="no http address"):
         client.latest("file:///etc/hostname")
+
+
+def test_a_decision_is_waited_for(http):
+    url = http(b'{"outcome": "stop", "frame": 412}')
+    assert client.wait_for_decision(url, 3.5) == {"outcome": "stop", "frame": 412}
+    assert client.wait_for_decision(url, 0, after="s 17")["outcome"] == "stop"
+    assert http.asked == ["/api/wait?for=decision&timeout_s=3.5", "/api/wait?for=decision&timeout_s=0&after=s+17"]
+
+
+def test_no_decision_in_time_is_an_error(http):
+    with pytest.raises(TimeoutError, match=r"no decision from http://.* for 0\.5 s"):
+        client.wait_for_decision(http(b'{"outcome": "timeout"}'), 0.5)
+    for timeout_s in (-1, float("nan"), 3601):
+        with pytest.raises(ValueError, match="not between 0 and 3600"):
+            client.wait_for_decision(client.URL, timeout_s)

@@ -1,21 +1,13 @@
 """For scripts: what a running daemon publishes, as plain dictionaries with numpy arrays inside.
 
-Plot the spottiness of every frame live, with nothing but matplotlib beside it:
-
-    import matplotlib.pyplot as plt
-    from ringwatch.client import subscribe
-
-    line, = plt.plot([], [], ".")
-    plt.xlabel("frame"), plt.ylabel("spottiness")
-    for message in subscribe("tcp://127.0.0.1:5560", topics=("frames",)):
-        line.set_data([*line.get_xdata(), *message["frame"]], [*line.get_ydata(), *message["spottiness"]])
-        line.axes.relim(), line.axes.autoscale_view()
-        plt.pause(0.01)
+`subscribe` iterates over the messages, `latest` asks once, `wait_for_decision` waits until enough was measured.
+docs/live.ipynb plots live in ten lines.
 """
 
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any
+from urllib.parse import urlencode
 from urllib.request import urlopen
 
 import zmq
@@ -25,7 +17,10 @@ from ringwatch.errors import MalformedMessage
 
 ENDPOINT = "tcp://127.0.0.1:5560"
 URL = "http://127.0.0.1:8080"
+LONGEST_WAIT_S = 3600.0
 _MAX_ANSWER_BYTES = 1 << 20
+_GRACE_S = 5.0
+"""For the answer itself, beyond the time that the daemon waits."""
 
 
 def subscribe(
@@ -86,9 +81,49 @@ def latest(url: str = URL, timeout_s: float = 2.0) -> dict[str, Any]:
     ValueError
         The answer is not ringwatch's, or ``url`` is not http.
     """
+    return _asked(url, "latest", timeout_s)
+
+
+def wait_for_decision(url: str = URL, timeout_s: float = LONGEST_WAIT_S, after: str | None = None) -> dict[str, Any]:
+    """The facts of `latest` as soon as enough was measured or the series is over (``GET /api/wait``).
+
+    Parameters
+    ----------
+    url
+        As for `latest`.
+    timeout_s
+        Longest time to wait, at most 3600.
+    after
+        ``unique_id`` of a series that is not meant: the next one is. By default the running series is meant, or else
+        the next. Ask `latest` for it before the detector is armed, and no decision is missed.
+
+    Returns
+    -------
+    dict
+        ``outcome`` is "stop" (enough was measured) or "over" (the series ended before); ``sentence`` tells why.
+
+    Raises
+    ------
+    TimeoutError
+        Neither came within ``timeout_s``.
+    OSError
+        Nobody answers there, or the daemon ended.
+    ValueError
+        The answer is not ringwatch's, ``url`` is not http, or ``timeout_s`` makes no sense.
+    """
+    if not 0 <= timeout_s <= LONGEST_WAIT_S:
+        raise ValueError(f"timeout_s is {timeout_s:g}, not between 0 and {LONGEST_WAIT_S:g}")
+    asked = {"for": "decision", "timeout_s": timeout_s} | ({} if after is None else {"after": after})
+    facts = _asked(url, f"wait?{urlencode(asked)}", timeout_s + _GRACE_S)
+    if facts.get("outcome") == "timeout":
+        raise TimeoutError(f"no decision from {url} for {timeout_s:g} s")
+    return facts
+
+
+def _asked(url: str, path: str, timeout_s: float) -> dict[str, Any]:
     if not url.startswith(("http://", "https://")):
         raise ValueError(f"{url} is no http address")
-    with urlopen(f"{url.rstrip('/')}/api/latest", timeout=timeout_s) as answer:  # noqa: S310 - checked above
+    with urlopen(f"{url.rstrip('/')}/api/{path}", timeout=timeout_s) as answer:  # noqa: S310 - checked above
         facts = json.loads(answer.read(_MAX_ANSWER_BYTES))
     if not isinstance(facts, dict):
         raise ValueError(f"{url} answers, but it is no ringwatch")  # noqa: TRY004 - a wrong value, not a wrong call

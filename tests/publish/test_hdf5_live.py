@@ -1,5 +1,7 @@
 """The live file belongs to two processes at once: it can be read while it is written, and outlives a killed writer."""
 
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,6 +14,8 @@ import numpy as np
 import pytest
 import silx.io
 
+from ringwatch.publish import live_file
+from ringwatch.publish.disk import take_name
 from ringwatch.publish.hdf5 import Hdf5Publisher
 from ringwatch.publish.nexus import FRAME_COLUMNS
 from ringwatch.publish.result_file import ResultFileError, read_result
@@ -19,18 +23,35 @@ from ringwatch.publish.result_file import ResultFileError, read_result
 WRITER = Path(__file__).with_name("live_writer.py")
 
 
+@pytest.fixture(scope="module")
+def writers() -> Iterator[subprocess.Popen[str]]:
+    """A process that starts a writer for each folder it is told."""
+    with subprocess.Popen(
+        [sys.executable, WRITER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as running:
+        yield running
+
+
 @contextmanager
-def writing(folder: Path) -> Iterator[Path]:
-    """A process that writes the returned file, killed without warning at the end."""
-    writer = subprocess.Popen([sys.executable, WRITER, folder], stdout=subprocess.PIPE)
+def writing(writers: subprocess.Popen[str], folder: Path, first_frames: int = 30) -> Iterator[Path]:
+    """A process that writes the returned file, which has so many rows already; killed without warning at the end."""
+    assert writers.stdin is not None
+    assert writers.stdout is not None
+    writers.stdin.write(f"{folder}\n")
+    writers.stdin.flush()
+    pid, path = int(writers.stdout.readline()), folder / "endless.live.h5"
     try:
-        assert writer.stdout is not None
-        assert writer.stdout.readline() == b"running\n"
-        yield folder / "endless.live.h5"
+        deadline_s = time.monotonic() + 20
+        while not (path.exists() and frames_in(path) >= first_frames) and time.monotonic() < deadline_s:
+            time.sleep(0.001)
+        yield path
     finally:
-        writer.kill()
-        writer.wait()
-        writer.stdout.close()
+        os.kill(pid, signal.SIGKILL)
+
+
+def frames_in(path: Path) -> int:
+    with h5py.File(path, "r", swmr=True, locking=False) as file:
+        return len(file["entry/frames/masked_pixels"])
 
 
 def checked_rows(file: h5py.File) -> int:
@@ -44,9 +65,9 @@ def checked_rows(file: h5py.File) -> int:
     return n
 
 
-def test_another_process_reads_while_the_file_is_written(tmp_path):
+def test_another_process_reads_while_the_file_is_written(tmp_path, writers):
     seen = []
-    with writing(tmp_path) as path:
+    with writing(writers, tmp_path) as path:
         for _ in range(10):
             with h5py.File(path, "r", swmr=True, locking=False) as file:
                 seen.append(checked_rows(file))
@@ -58,18 +79,18 @@ def test_another_process_reads_while_the_file_is_written(tmp_path):
     assert seen[0] > 0
 
 
-def test_decisions_can_be_read_while_the_series_runs(tmp_path, results):
-    with writing(tmp_path) as path, h5py.File(path, "r", swmr=True, locking=False) as file:
+def test_decisions_can_be_read_while_the_series_runs(tmp_path, results, writers):
+    with writing(writers, tmp_path) as path, h5py.File(path, "r", swmr=True, locking=False) as file:
         table = file["entry/decisions"]
         n = min(map(len, table.values()))
-        assert n >= 10
+        assert n >= 9
         np.testing.assert_array_equal(table["n_frames"][:n], 3 * np.arange(1, n + 1))
         assert set(table["sentence"].asstr()[:n]) == {results.decision().sentence}
         assert file["entry/snapshots/independent_frames"][0] == 58.0
 
 
-def test_one_reader_follows_the_growing_file(tmp_path):
-    with writing(tmp_path) as path, h5py.File(path, "r", swmr=True, locking=False) as file:
+def test_one_reader_follows_the_growing_file(tmp_path, writers):
+    with writing(writers, tmp_path) as path, h5py.File(path, "r", swmr=True, locking=False) as file:
         first = checked_rows(file)
         deadline_s = time.monotonic() + 20
         while (now := checked_rows(file)) == first and time.monotonic() < deadline_s:
@@ -78,26 +99,60 @@ def test_one_reader_follows_the_growing_file(tmp_path):
     assert now > first
 
 
-def test_silx_shows_a_live_file(tmp_path):
-    with writing(tmp_path) as path, silx.io.open(str(path)) as file:
+def test_silx_shows_a_live_file(tmp_path, writers):
+    with writing(writers, tmp_path) as path, silx.io.open(str(path)) as file:
         assert file["entry/data/I"].shape == (1, 4)
         assert np.isfinite(file["entry/data/I"][()]).all()
 
 
-def test_a_killed_writer_leaves_a_file_that_opens(tmp_path):
+def test_a_live_file_can_be_read_from_the_moment_it_is_there(tmp_path, results, monkeypatch):
+    """Byte 11 of the superblock says that it is being written, and under SWMR: without that nobody may read it."""
+    opened = []
+
+    def looked_at(part: Path, path: Path) -> None:
+        take_name(part, path)
+        opened.append((frames_in(path), path.read_bytes()[11]))
+
+    monkeypatch.setattr(live_file, "take_name", looked_at)
+    publisher = Hdf5Publisher(tmp_path, "first", 0.0, "{}")
+    publisher.publish(results.event())
+    publisher.close()
+    assert opened == [(0, 0b101)]
+    assert [file.name for file in tmp_path.iterdir()] == ["first.live.h5"]
+
+
+def test_without_hard_links_a_name_is_taken_all_the_same_and_never_twice(tmp_path, monkeypatch):
+    def refused(*_):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(Path, "hardlink_to", refused)
+    part, path = tmp_path / "part", tmp_path / "path"
+    part.write_text("new")
+    take_name(part, path)
+    assert (path.read_text(), part.exists()) == ("new", False)
+    part.write_text("newer")
+    with pytest.raises(FileExistsError):
+        take_name(part, path)
+    assert path.read_text() == "new"
+
+
+def test_a_writer_killed_at_25_random_moments_leaves_a_file_that_opens(tmp_path, writers):
+    """A third of them in the first milliseconds of the file."""
     rng = np.random.default_rng(1)
-    for run in range(3):
-        with writing(tmp_path / str(run)) as path:
-            time.sleep(rng.uniform(0, 0.1))
+    rows = []
+    for run in range(25):
+        with writing(writers, tmp_path / str(run), first_frames=0) as path:
+            time.sleep(rng.uniform(0, 0.005 if run % 3 == 0 else 0.25))
         with h5py.File(path, "r", swmr=True, locking=False) as file:
-            assert checked_rows(file) >= 30
-            assert np.isfinite(file["entry/data/I"][()]).all()
+            rows.append(checked_rows(file))
+            assert file["entry/data/I"].shape == (1, 4)
+    assert len(set(rows)) > 2, "killed at moments that differ"
 
 
 @pytest.fixture(scope="module")
-def killed(tmp_path_factory) -> Path:
+def killed(tmp_path_factory, writers) -> Path:
     """A live file whose writer was killed."""
-    with writing(tmp_path_factory.mktemp("killed")) as path:
+    with writing(writers, tmp_path_factory.mktemp("killed")) as path:
         pass
     return path
 

@@ -300,8 +300,8 @@ def test_metrics_equal_the_results(web, http, results, outlets):
         ("ringwatch_backlog_bytes",): status.backlog_bytes,
         ("ringwatch_last_data_timestamp_seconds",): snapshot.time_ns / 1e9,
         ("ringwatch_series_info", "17", "LaB6", "s17"): 1,
-        ("ringwatch_publisher_healthy", "zeromq"): 1,
-        ("ringwatch_publisher_healthy", "hdf5"): 0,
+        ("ringwatch_publisher_healthy_bool", "zeromq"): 1,
+        ("ringwatch_publisher_healthy_bool", "hdf5"): 0,
         ("ringwatch_publisher_failures_total", "hdf5"): 4,
         ("ringwatch_publisher_dropped_total", "hdf5"): 2,
     }
@@ -315,19 +315,26 @@ def test_metrics_of_statistics_and_decision(web, http, results):
     show(web, results.event(), results.measured(), results.decision())
     values = metrics(http)
     expected = {
-        ("ringwatch_ring_uncertainty_ratio",): 0.034,
-        ("ringwatch_independent_frames",): 58,
-        ("ringwatch_photon_share_ratio",): 0.75,
-        ("ringwatch_decision_value", "ring_uncertainty"): 0.034,
-        ("ringwatch_decision_target", "ring_uncertainty"): 0.02,
-        ("ringwatch_decision_stop",): 0,
-        ("ringwatch_forecast_frames",): 1190,
-        ("ringwatch_forecast_seconds",): 18,
+        ("ringwatch_ring_uncertainty_ratio", "value"): 0.034,
+        ("ringwatch_independent_frames", "low"): 41,
+        ("ringwatch_photon_share_ratio", "high"): 0.9,
+        ("ringwatch_decision_info", "above_target", "continue", "ring_uncertainty"): 1,
+        ("ringwatch_decision_value_ratio", "ring_uncertainty", "value"): 0.034,
+        ("ringwatch_decision_target_ratio", "ring_uncertainty"): 0.02,
+        ("ringwatch_decision_stop_bool",): 0,
+        ("ringwatch_forecast_frames", "value"): 1190,
+        ("ringwatch_forecast_seconds", "low"): 11,
         ("ringwatch_forecast_never_ratio",): 0.04,
     }
     assert {name: values[name] for name in expected} == expected
     show(web, results.decision(reason_code="reached"))
-    assert metrics(http)["ringwatch_decision_stop",] == 1
+    assert metrics(http)["ringwatch_decision_stop_bool",] == 1
+    spots = {"metric": "spots", "value": 60.0, "target": 100.0, "low": None, "high": None}
+    show(web, results.decision(**spots), results.stop("failed"))
+    values = metrics(http)
+    assert values["ringwatch_decision_value_spots", "spots", "value"] == 60
+    assert values["ringwatch_stop_info", "failed", "simplon"] == 1
+    assert ("ringwatch_decision_value_spots", "spots", "low") not in values
 
 
 def test_metrics_leave_out_what_is_not_known(web, http, results):
@@ -336,15 +343,16 @@ def test_metrics_leave_out_what_is_not_known(web, http, results):
     show(web, results.decision(value=None, forecast=None))
     names = {name for name, *_ in metrics(http)}
     assert not names & {"ringwatch_ring_uncertainty_ratio", "ringwatch_independent_frames"}
-    assert not names & {"ringwatch_photon_share_ratio", "ringwatch_decision_value", "ringwatch_forecast_frames"}
-    assert "ringwatch_decision_target" in names
+    assert "ringwatch_photon_share_ratio" not in names, "no interval of what is not known"
+    assert not names & {"ringwatch_decision_value_ratio", "ringwatch_forecast_frames", "ringwatch_score_frames"}
+    assert "ringwatch_decision_target_ratio" in names
 
 
 def test_metrics_before_the_first_result_have_no_numbers_of_a_series(quiet):
     names = {name for name, *_ in metrics(quiet)}
     assert names == {
         "ringwatch_frames_total",
-        "ringwatch_publisher_healthy",
+        "ringwatch_publisher_healthy_bool",
         "ringwatch_publisher_failures_total",
         "ringwatch_publisher_dropped_total",
     }

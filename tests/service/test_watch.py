@@ -30,7 +30,7 @@ SNAPSHOT = {
     "n_frames": 412,
     "frames_expected": 500,
     "union": NUMBERS,
-    "accumulated": NUMBERS | {"spottiness": 0.034, "averaged": NUMBERS | {"spottiness": 0.025}},
+    "accumulated": NUMBERS | {"n_frames": 412, "spottiness": 0.034, "averaged": NUMBERS | {"spottiness": 0.025}},
     **dict.fromkeys(("late", "foreign", "duplicate", "malformed", "skipped", "excluded"), 0),
     "missing": 9,
 }
@@ -188,6 +188,31 @@ def test_the_table_shows_what_was_decided():
     assert "ERROR" in drawn(dashboard), "trouble of the daemon is told first"
 
 
+def test_progress_is_a_bar_where_the_length_is_known():
+    dashboard = watch.Dashboard("tcp://x")
+    for message in (SERIES, SNAPSHOT | {"frames_expected": None}):
+        dashboard.take(message)
+    assert "━" not in drawn(dashboard)
+    dashboard.take(SNAPSHOT | {"n_frames": 250})
+    half = drawn(dashboard).count("━")
+    assert half == 20
+    dashboard.take(SNAPSHOT | {"n_frames": 500})
+    assert drawn(dashboard).count("━") == 40
+
+
+def test_the_summed_image_has_a_sparkline_with_one_block_an_evaluation():
+    dashboard = watch.Dashboard("tcp://x")
+    dashboard.take(SERIES)
+    for n_frames, value in ((1, 0.4), (1, 0.4), (2, 0.2), (3, 0.1)):
+        summed = SNAPSHOT["accumulated"] | {"n_frames": n_frames, "spottiness": value}
+        dashboard.take(SNAPSHOT | {"accumulated": summed})
+    assert "summed image █▃▁\n" in drawn(dashboard)
+    for n_frames in range(4, 200):
+        dashboard.take(SNAPSHOT | {"accumulated": SNAPSHOT["accumulated"] | {"n_frames": n_frames}})
+    assert "▁" * 60 in drawn(dashboard)
+    assert "▁" * 61 not in drawn(dashboard)
+
+
 def test_a_new_series_clears_the_numbers():
     dashboard = watch.Dashboard("tcp://x")
     for message in (SERIES, FRAMES, SNAPSHOT, REACHED, SERIES | {"series": 18, "unique_id": "s18"}):
@@ -243,6 +268,14 @@ def interrupted(process):
     _, errors = process.communicate(timeout=10)
     assert errors == b""
     return process.returncode
+
+
+def test_what_is_said_again_and_again_is_written_once(monkeypatch):
+    quiet, out = STATUS | {"state": "waiting"}, io.StringIO()
+    messages = [quiet, quiet, STATUS, quiet, SERIES, quiet, quiet]
+    monkeypatch.setattr(watch, "subscribe", lambda *_: iter(messages))
+    watch.watch("tcp://x", False, out)
+    assert out.getvalue().splitlines() == ["waiting", "series 17 (LaB6): start", "waiting"]
 
 
 @pytest.mark.parametrize("as_json", [True, False])

@@ -140,6 +140,7 @@ class Board:
             "measure": decision.metric if decision else shown,
             **_origin(event),
             **flat.decision(decision),
+            "decision_n_frames": decision.n_frames if decision else None,
             **flat.stop(stop),
             **flat.statistics(statistics),
             **{f"{source}_{name}": value for source, of in numbers.items() for name, value in of.items()},
@@ -230,6 +231,7 @@ def _snapshot(snapshot: Snapshot | None) -> dict[str, Any]:
     return {
         "frame": snapshot.n_frames,
         "frames_expected": snapshot.frames_expected,
+        "accumulated_n_frames": snapshot.accumulated.n_frames if snapshot.accumulated else 0,
         "spottiness_class": best.spottiness_class if best else None,
         "class_reason": best.class_reason if best else None,
         **{fate: _flat(count) for fate, count in counts.items()},

@@ -48,9 +48,26 @@ def put_in_place(part: Path, path: Path) -> None:
         Somebody else has the name; nothing was overwritten.
     """
     _sync(part)
-    path.touch(exist_ok=False)
-    part.replace(path)
+    take_name(part, path)
     _sync(path.parent)
+
+
+def take_name(part: Path, path: Path) -> None:
+    """Give a file its name at one stroke, so that whoever is killed leaves all of it or nothing under that name.
+
+    Raises
+    ------
+    FileExistsError
+        Somebody else has the name; nothing was overwritten.
+    """
+    try:
+        path.hardlink_to(part)
+        part.unlink()
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links: at two strokes
+        path.touch(exist_ok=False)
+        part.replace(path)
 
 
 def _sync(path: Path) -> None:

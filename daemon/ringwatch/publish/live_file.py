@@ -3,6 +3,7 @@
 The file is written under SWMR: it can be read by any number of processes meanwhile, and survives a kill at any moment.
 """
 
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import structlog
 
 from ringwatch.messages import Decision, FrameRows, Profile, RingTable, SeriesEvent, SeriesResult, Snapshot
 from ringwatch.publish import nexus
-from ringwatch.publish.disk import file_image, reserve
+from ringwatch.publish.disk import file_image, reserve, take_name
 from ringwatch.publish.file_names import final_path, free_name, live_path
 from ringwatch.publish.nexus import FRAME_PROFILE_COLUMNS, HDF5_ERRORS, Columns, FramesStored
 from ringwatch.publish.result_file import write_result
@@ -154,21 +155,31 @@ class LiveFile:
         """The file, open and under SWMR."""
         if self._file is None:
             try:
-                self._create_once()
-                self._file = h5py.File(self.path, "r+", libver=LIBVER, locking=False)
-                self._file.swmr_mode = True
+                self._file = self._under_swmr(self.path) if self.name else self._created()
             except HDF5_ERRORS:
                 self._give_up()
                 raise
         return self._file
 
-    def _create_once(self) -> None:
-        if self.name:
-            return
-        name, empty = free_name(self._folder, self._stem), file_image(self._lay_out, LIBVER)
-        with live_path(self._folder, name).open("xb") as raw:
-            self.name = name
-            raw.write(empty)
+    def _created(self) -> h5py.File:
+        """A new file. It gets its name once it is under SWMR: a file of a process killed before that does not open."""
+        name = free_name(self._folder, self._stem)
+        path = live_path(self._folder, name)
+        part = path.with_name(f"{path.name}.{os.getpid()}.part")
+        try:
+            part.write_bytes(file_image(self._lay_out, LIBVER))
+            file = self._file = self._under_swmr(part)
+            take_name(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+        self.name = name
+        return file
+
+    @staticmethod
+    def _under_swmr(path: Path) -> h5py.File:
+        file = h5py.File(path, "r+", libver=LIBVER, locking=False)
+        file.swmr_mode = True
+        return file
 
     def _lay_out(self, file: h5py.File) -> None:
         """All groups and datasets, since none can be added under SWMR."""

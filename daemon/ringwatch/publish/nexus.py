@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ringwatch import __version__
 from ringwatch.messages import Decision, FrameRows, Origin, Profile, RingTable, Scalar, Snapshot, Spottiness
-from ringwatch.publish import flat
+from ringwatch.publish import flat, payload
 from ringwatch.publish.provenance import (
     clean_text,
     corrections,
@@ -60,6 +60,8 @@ SNAPSHOT_COLUMNS: Mapping[str, Any] = {
     "averaged_spottiness_weighted": "<f8",
     **{name: _CODE if name.endswith("_bound") else "<f8" for name in flat.statistics(None)},
     "statistics_n_frames": "<i8",
+    **dict.fromkeys((*payload.FATES, "missing"), "<i8"),
+    **dict.fromkeys(("detector_dropped", "frames_expected"), "<f8"),
 }
 DECISION_COLUMNS: Mapping[str, Any] = {
     "n_frames": "<i8",
@@ -235,7 +237,10 @@ def _create_wide(table: h5py.Group, name: str, dtype: np.dtype[Any], row: tuple[
 def snapshot_columns(snapshot: Snapshot) -> Columns:
     """One row of ``/entry/snapshots``; what is not known is NaN, or an empty text."""
     accumulated = snapshot.accumulated
+    told = {name: getattr(snapshot, name) for name in ("missing", "detector_dropped", "frames_expected")}
     values = {
+        **payload.fates(snapshot.fates),
+        **told,
         **flat.statistics(accumulated.statistics if accumulated else None),
         "n_frames": snapshot.n_frames,
         "time_ns": snapshot.time_ns,

@@ -32,6 +32,8 @@ _TOPICS = {
     Status: "status",
 }
 FRAME_PROFILES = "frame_profiles"
+FATES = ("received", "reduced", "late", "foreign", "duplicate", "malformed", "skipped", "excluded")
+"""What can become of a frame, in the order in which it is told."""
 _TOLD_ELSEWHERE = {"origin", "time_ns", "profiles"}
 _ORIGIN = ("series", "unique_id", "sample", "generation", "digest", "accumulation")
 

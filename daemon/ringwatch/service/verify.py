@@ -6,7 +6,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from ringwatch.config import Config, FilesConfig
 from ringwatch.reduction.geometry import GeometrySource
@@ -52,7 +52,7 @@ def _decoded(file: FramesFile) -> Iterator[NDArray[np.generic]]:
 
 def report(comparisons: list[Comparison], console: Console) -> bool:
     """Print the table and the verdict; True if everything agrees."""
-    table = Table("quantity", "compared with", "largest difference", "tolerance", "")
+    table = Table(Column("quantity", no_wrap=True), "compared with", "largest difference", "tolerance", "")
     for item in comparisons:
         verdict = "ok" if item.agrees else "DIFFERS"
         table.add_row(

@@ -3,11 +3,13 @@
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from itertools import groupby
 from typing import Any, TextIO
 
 import numpy as np
 from rich.console import Console, Group
 from rich.live import Live
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
@@ -19,7 +21,8 @@ from ringwatch.wire import to_json
 Message = Mapping[str, Any]
 
 SPARKS = "▁▂▃▄▅▆▇█"
-_SPARKLINE_FRAMES = 60
+_SPARKLINE_CHARS = 60
+_BAR_CHARS = 40
 _QUIET_S = 5.0
 """The status comes every 2 s: after this the daemon is away or stuck."""
 _MEASURES = ("spottiness", "spottiness_weighted", "spottiness_rings")
@@ -45,7 +48,8 @@ def watch(endpoint: str, as_json: bool, out: TextIO) -> None:
         elif out.isatty():
             _show_table(endpoint, out)
         else:
-            _write_lines(filter(None, map(plain_line, subscribe(endpoint, _LINE_TOPICS))), out)
+            lines = filter(None, map(plain_line, subscribe(endpoint, _LINE_TOPICS)))
+            _write_lines((line for line, _ in groupby(lines)), out)  # "waiting" once, not every 2 s
 
 
 def plain_line(message: Message) -> str:
@@ -97,6 +101,7 @@ class Dashboard:
         self._endpoint = endpoint
         self._newest: dict[str, Message] = {}
         self._spottiness: list[float] = []
+        self._summed: dict[int, float] = {}
         self._heard_s = time.monotonic()
 
     def take(self, message: Message) -> None:
@@ -106,13 +111,16 @@ class Dashboard:
             self._newest.pop("snapshot", None)
             self._newest.pop("decision", None)
             self._newest.pop("stop", None)
-            self._spottiness = []
+            self._spottiness, self._summed = [], {}
         if message["type"] == "frames":
-            self._spottiness = [*self._spottiness, *message["spottiness"].tolist()][-_SPARKLINE_FRAMES:]
+            self._spottiness = [*self._spottiness, *message["spottiness"].tolist()][-_SPARKLINE_CHARS:]
+        if message["type"] == "snapshot" and message["accumulated"] is not None:
+            newest = {message["accumulated"]["n_frames"]: message["accumulated"]["spottiness"]}
+            self._summed = dict([*(self._summed | newest).items()][-_SPARKLINE_CHARS:])
         self._newest[message["type"]] = message
 
     def __rich__(self) -> Group:
-        return Group(self._head(), *self._decided(), self._table(), self._foot())
+        return Group(self._head(), *self._bar(), *self._decided(), self._table(), self._foot())
 
     def _head(self) -> Text:
         series, status = self._newest.get("series"), self._newest.get("status", {})
@@ -123,6 +131,13 @@ class Dashboard:
         if silent_s > _QUIET_S:
             text.append(f"  nothing from {self._endpoint} for {silent_s:.0f} s", style="bold red")
         return text
+
+    def _bar(self) -> list[ProgressBar]:
+        """How far the series is, where the detector told its length."""
+        snapshot = self._newest.get("snapshot")
+        if snapshot is None or not snapshot["frames_expected"]:
+            return []
+        return [ProgressBar(snapshot["frames_expected"], snapshot["n_frames"], _BAR_CHARS)]
 
     def _decided(self) -> list[Text]:
         decision, stop = self._newest.get("decision"), self._newest.get("stop")
@@ -145,7 +160,7 @@ class Dashboard:
 
     def _foot(self) -> Text:
         status, snapshot = self._newest.get("status"), self._newest.get("snapshot")
-        text = Text(f"last frames  {sparkline(self._spottiness)}\n")
+        text = Text(f"summed image {sparkline(self._summed.values())}\nlast frames  {sparkline(self._spottiness)}\n")
         if status is not None:
             backlog = status["backlog_bytes"] / 1e6
             text.append(f"{status['fps']:.1f} frames/s  lag {status['lag_s']:.2f} s  backlog {backlog:.1f} MB\n")
