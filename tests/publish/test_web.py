@@ -66,10 +66,17 @@ def test_the_page_and_all_it_needs_come_from_here(quiet):
     for asset in assets:
         assert asset.startswith("static/")
         assert quiet.get(f"/{asset}").status_code == 200
-    modules = re.findall(r'from "\./(.+?)"', quiet.get("/static/page.js").text)
-    assert modules == ["formats.js", "plot.js"]
-    for module in modules:
-        assert quiet.get(f"/static/{module}").status_code == 200
+    assert {"curves.js", "formats.js"} < modules_of(quiet, "page.js")
+
+
+def modules_of(http, name, found=frozenset()):
+    """All that a module imports, and what those do: each must be served."""
+    answer = http.get(f"/static/{name}")
+    assert answer.status_code == 200
+    found |= {name}
+    for module in re.findall(r'from "\./(.+?)"', answer.text):
+        found = found if module in found else modules_of(http, module, found)
+    return found
 
 
 def test_no_text_becomes_markup():

@@ -25,6 +25,8 @@ from ringwatch.wire import to_json
 EVENTS_PERIOD_S = 0.1
 """At most ten updates a second for each page."""
 KEEP_ALIVE_S = 15.0
+RETRY_MS = 1000
+"""So long a page waits before it asks again for a daemon that has gone."""
 LONGEST_WAIT_S = 3600.0
 STATUS_AGE_LIMIT_S = 10.0
 """The status comes every 2 s; a daemon silent for longer is stuck."""
@@ -146,6 +148,7 @@ class Api:
     async def _changes(self) -> AsyncIterator[str]:
         """Newest message of each topic that changed, and after them the facts of the page (event ``latest``)."""
         seen, quiet_s = 0, 0.0
+        yield f"retry: {RETRY_MS}\n\n"
         while not self._ending():
             messages, seen = self._board.changes(seen)
             for message in messages:

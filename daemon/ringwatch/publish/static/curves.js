@@ -1,5 +1,7 @@
 // The curves of one measure in (api/history), one log-log plot with its legend out.
 
+import { axis, round, size } from "./axes.js";
+import { color } from "./dom.js";
 import { METRICS, plain } from "./formats.js";
 
 const CURVES = [
@@ -14,30 +16,9 @@ const CURVES = [
 const BAND = ["high", "low"].map((name) => CURVES.findIndex((curve) => curve.name === name) + 1);
 const NOTHING = { n_frames: [], value: [] };
 
-function color(name) {
-  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-}
-
 // A logarithmic axis has no place for zero and below.
 function positive({ n_frames, value }) {
   return [n_frames, value.map((one) => (one > 0 ? one : null))];
-}
-
-// 1, 2 and 5 of each decade carry a label.
-function isRound(tick) {
-  if (tick === null || tick <= 0) return false;
-  const mantissa = tick / 10 ** Math.floor(Math.log10(tick) + 1e-9);
-  return [1, 2, 5].some((one) => Math.abs(mantissa - one) < 1e-6);
-}
-
-function axis(label, values) {
-  const size = Math.round(Math.min(22, Math.max(13, window.innerWidth / 90)));
-  const font = `${size}px system-ui, "DejaVu Sans", sans-serif`;
-  const line = { stroke: color("--line"), width: 1 };
-  return {
-    label, values, font, labelFont: font, stroke: color("--soft"), grid: line, ticks: line,
-    labelSize: size * 1.5, labelGap: 0, gap: size / 3, size: label === "frames" ? size * 1.6 : size * 4.2,
-  };
 }
 
 function sample(variable, width, dash) {
@@ -52,7 +33,7 @@ function sample(variable, width, dash) {
   return svg;
 }
 
-export class Plot {
+export class Curves {
   #place;
   #legend;
   #hidden = new Set();
@@ -63,7 +44,7 @@ export class Plot {
   constructor(place, legend) {
     this.#place = place;
     this.#legend = legend;
-    new ResizeObserver(() => this.#drawn?.setSize(this.#size())).observe(place);
+    new ResizeObserver(() => this.#drawn?.setSize(size(place))).observe(place);
   }
 
   // New curves; `target` is a number, or null where the measure has none.
@@ -120,7 +101,7 @@ export class Plot {
     }));
     const value = (one) => (ratio ? `${plain(100 * one, 2)} %` : plain(one, 2));
     return {
-      ...this.#size(),
+      ...size(this.#place),
       legend: { show: false },
       cursor: { points: { show: false }, drag: { x: true, y: true, uni: 30 } },
       scales: {
@@ -128,17 +109,12 @@ export class Plot {
         y: { distr: 3, range: (_, low, high) => (low === null ? [0.01, 1] : [Math.min(low, high / 4) / 1.2, high * 1.2]) },
       },
       axes: [
-        axis("frames", (_, ticks) => ticks.map((n) => (isRound(n) ? String(n) : null))),
-        axis(label, (_, ticks) => ticks.map((tick) => (isRound(tick) ? value(tick) : null))),
+        axis("frames", "x", (_, ticks) => ticks.map((n) => (round(n) ? String(n) : null))),
+        axis(label, "y", (_, ticks) => ticks.map((tick) => (round(tick) ? value(tick) : null))),
       ],
       series: [{}, ...series],
       bands: [{ series: BAND, fill: color("--band") }],
     };
-  }
-
-  #size() {
-    const { width, height } = this.#place.getBoundingClientRect();
-    return { width: Math.floor(width), height: Math.floor(height) };
   }
 
   #showLegend() {
