@@ -616,4 +616,23 @@ class SeriesResult:
     parts: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class SmallImage:
+    """The summed image after ``n_frames`` frames, small enough to be looked at; shown to who asks, not published.
+
+    Attributes
+    ----------
+    counts
+        Counts of a pixel, mean of each block of pixels, shape (rows, columns); NaN where none is valid.
+    bins
+        Radial bin in the middle of each block, shape (rows, columns); the number of bins where that is not used.
+    """
+
+    origin: Origin
+    time_ns: int
+    n_frames: int
+    counts: NDArray[np.float32]
+    bins: NDArray[np.uint16]
+
+
 Result = SeriesEvent | FrameRows | Snapshot | Profile | Decision | StopReport | Status | SeriesResult

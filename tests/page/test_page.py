@@ -1,11 +1,18 @@
 """The page in a browser: what stands there is what was published."""
 
 import re
+from dataclasses import replace
+from itertools import pairwise
 
 import httpx2
+import numpy as np
 import pytest
+from tests.publish.conftest import TIME_NS
 
+from ringwatch.messages import SmallImage
 from ringwatch.publish.web import WebPublisher
+
+UNKNOWN = "\u2013"
 
 
 def percent(value):
@@ -28,7 +35,7 @@ def test_numbers_on_the_page_are_the_published_ones(web, results, opened):
     told = [
         facts.get(f"{source}_{one}") for source in ("accumulated", "averaged", "frame", "union") for one in measures
     ]
-    assert table == ["–" if value is None else percent(value) for value in told]
+    assert table == [UNKNOWN if value is None else percent(value) for value in told]
 
 
 def test_a_decision_stands_with_target_and_forecast(web, results, opened):
@@ -79,7 +86,7 @@ def test_it_says_that_the_daemon_is_gone_and_finds_the_next_one(web, results, op
     try:
         restarted.publish(results.status("waiting"))
         window.wait_for("document.getElementById('word').textContent === 'WAITING'")
-        assert window.text("frame") == "–"
+        assert window.text("frame") == UNKNOWN
     finally:
         restarted.close()
 
@@ -148,5 +155,81 @@ def test_nothing_overlaps_and_nothing_is_cut_off(web, results, opened, width, he
     parts = window.page.eval_on_selector_all("header, .verdict, .curves, .profiles, details, footer", boxes)
     shown = [part for part in parts if part[2]]
     if width < 500:
-        assert all(above[1] <= below[0] + 1 for above, below in zip(shown, shown[1:], strict=False))
+        assert all(above[1] <= below[0] + 1 for above, below in pairwise(shown))
     assert window.page.is_visible("#number")
+
+
+def published_profiles(web, results, later_ns=0):
+    """A peak on a background; the median means little."""
+    radial = np.linspace(1, 40, 400)
+    peak = 100 * np.exp(-(((radial - 12) / 0.2) ** 2)) + 1
+    event = replace(results.event(), radial=radial, edges=np.append(radial, 40.1))
+    web.publish(event)
+    for kind, factor in (("mean", 1.0), ("sigma_clip", 0.9), ("quantile", 0.8), ("median_clip", 0.85)):
+        columns = dict.fromkeys(("intensity", "std", "sem", "signal", "variance", "normalization"), factor * peak)
+        warning = "most bins have fewer than 20 counts a pixel" if kind == "quantile" else None
+        blank = results.profile(kind, "accumulated", bins=400)
+        web.publish(
+            replace(blank, radial=radial, time_ns=TIME_NS + later_ns, **columns, count=np.ones(400), warning=warning)
+        )
+
+
+def test_profiles_are_drawn_and_a_doubtful_one_says_why(web, results, opened):
+    published_profiles(web, results)
+    window = opened(web.url)
+    window.page.wait_for_selector("#profiles-legend button")
+    names = window.page.eval_on_selector_all("#profiles-legend button", "all => all.map(one => one.textContent)")
+    assert names == ["mean", "sigma-clip", "median", "median-clip"]
+    assert "off" in window.page.get_attribute("#profiles-legend button >> nth=2", "class")
+    assert window.text("profiles-warning") == "median: most bins have fewer than 20 counts a pixel"
+    assert window.page.is_visible("#profiles-plot canvas")
+
+
+def test_a_profile_is_zoomed_by_dragging_and_a_double_click_brings_all_back(web, results, opened):
+    published_profiles(web, results)
+    window = opened(web.url, viewport={"width": 1280, "height": 1200})
+    over = window.page.wait_for_selector("#profiles-plot .u-over")
+    ends = "document.getElementById('profiles-plot').dataset.range"
+    whole = window.page.evaluate(ends)
+    over.scroll_into_view_if_needed()
+    box = over.bounding_box()
+    middle = box["y"] + box["height"] / 2
+    window.page.mouse.move(box["x"] + box["width"] * 0.2, middle)
+    window.page.mouse.down()
+    window.page.mouse.move(box["x"] + box["width"] * 0.4, middle, steps=4)
+    window.page.mouse.up()
+    window.wait_for(f"{ends} !== '{whole}'")
+    low, high = (float(end) for end in window.page.evaluate(ends).split())
+    assert 8 < low < 10
+    assert 16 < high < 18
+    published_profiles(web, results, later_ns=1)  # what comes in does not take the reader's zoom away
+    window.page.wait_for_timeout(2500)
+    assert window.page.evaluate(ends) == f"{low} {high}"
+    over.dblclick()
+    window.wait_for(f"{ends} === '{whole}'")
+
+
+def test_the_summed_image_is_drawn_with_the_rings(web, results, opened):
+    rows, columns = np.indices((60, 80))
+    radius = np.hypot(rows - 30, columns - 40)
+    counts = np.where(np.abs(radius - 20) < 1, 100.0, 1.0).astype(np.float32)
+    counts[:, 10] = np.nan
+    table = replace(results.rings(), first=np.array([18, 36]), last=np.array([23, 40]))
+    web.publish(results.event())
+    web.publish(results.measured(412, rings=table))
+    web.show(SmallImage(results.origin, TIME_NS, 412, counts, radius.astype(np.uint16)))
+    window = opened(web.url)
+    window.page.wait_for_selector("#picture")
+    assert window.text("image-frames") == "sum of 412 frames"
+    window.wait_for(f"{pixel(30, 60)}[2] > 200")  # a ring is drawn in light blue, on the right only
+    on_ring, ground, gap = (window.page.evaluate(pixel(30, column)) for column in (20, 35, 10))
+    assert on_ring[0] > 200
+    assert ground[0] < 60
+    assert gap[3] == 0
+    window.page.uncheck("#ringed")
+    window.wait_for(f"{pixel(30, 60)}[2] < 210")
+
+
+def pixel(row, column):
+    """Red, green, blue and opacity of a pixel of the picture."""
+    return f"document.getElementById('picture').getContext('2d').getImageData({column}, {row}, 1, 1).data"

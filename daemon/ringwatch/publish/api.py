@@ -1,7 +1,7 @@
 """The routes of the page: what the board and the publishers know in, HTTP answers out.
 
 / the page; /api/latest flat facts; /api/wait the same, once it is enough; /api/events server-sent events; /api/history
-curves; /metrics; /healthz. What may be asked for is in `orders`.
+curves; /metrics; /healthz. What may be asked for is in `orders`, profiles and image in `views`.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from ringwatch.publish.flat import METRICS
 from ringwatch.publish.metrics import Metrics
 from ringwatch.publish.orders import Orders
 from ringwatch.publish.outlet import OutletFacts
+from ringwatch.publish.views import Views
 from ringwatch.wire import to_json
 
 EVENTS_PERIOD_S = 0.1
@@ -48,12 +49,19 @@ class Api:
         True when the server wants to end: streams end then.
     orders
         What may be asked for.
+    views
+        What pages draw.
     """
 
     def __init__(
-        self, board: Board, outlets: Callable[[], Sequence[OutletFacts]], ending: Callable[[], bool], orders: Orders
+        self,
+        board: Board,
+        outlets: Callable[[], Sequence[OutletFacts]],
+        ending: Callable[[], bool],
+        orders: Orders,
+        views: Views,
     ) -> None:
-        self._board = board
+        self._board, self._views = board, views
         self._outlets = outlets
         self._ending = ending
         self._orders = orders
@@ -67,6 +75,7 @@ class Api:
             Route("/api/wait", self._wait),
             *self._orders.routes(),
             Route("/api/history", self._history),
+            *self._views.routes(),
             Route("/api/events", self._events),
             Route("/metrics", self._metrics_text),
             Route("/healthz", self._health),
@@ -135,7 +144,7 @@ class Api:
 
     def _facts(self) -> dict[str, Any]:
         facts = self._board.latest()
-        return facts | {"problem": " ".join(self._problems(facts))}
+        return facts | {"problem": " ".join(self._problems(facts)), "control": self._orders.is_open}
 
     def _problems(self, facts: Mapping[str, Any]) -> list[str]:
         """Why the daemon is not healthy; empty while it is."""

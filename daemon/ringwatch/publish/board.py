@@ -14,6 +14,7 @@ from ringwatch.messages import (
     FrameRows,
     Metric,
     Profile,
+    ProfileKind,
     Result,
     SeriesEvent,
     SeriesResult,
@@ -51,7 +52,7 @@ class Board:
         self._data_s: float | None = None
         self._status_s: float | None = None
         self._warning = ""
-        self._doubts: dict[str, str | None] = {}
+        self._profiles: dict[tuple[ProfileKind, str], Profile] = {}
         self.event: SeriesEvent | None = None
         self.rows: FrameRows | None = None
         self.snapshot: Snapshot | None = None
@@ -60,12 +61,12 @@ class Board:
         self.status: Status | None = None
 
     def update(self, result: Result) -> None:
-        """Take note of a result; of profiles only the warnings are shown, of final sums nothing."""
+        """Take note of a result; of final sums nothing is shown."""
         if isinstance(result, SeriesResult):
             return
         with self._lock:
             if isinstance(result, Profile):
-                self._doubts[result.kind] = result.warning
+                self._profiles[result.kind, result.source] = result
                 return
             self._take(result)
             topic = payload.topic(result)
@@ -92,6 +93,12 @@ class Board:
         """Curves of one measure against the number of frames."""
         with self._lock:
             return self._history.curves(measure)
+
+    def profiles(self) -> dict[ProfileKind, Profile]:
+        """The newest profile of each kind: the summed image's, else the union's."""
+        with self._lock:
+            known = sorted(self._profiles.items(), key=lambda item: item[0][1], reverse=True)
+        return {kind: profile for (kind, _), profile in known}  # "accumulated" comes after "union", and stays
 
     def spottiness(self) -> dict[str, Numbers]:
         """The newest numbers by their source: frame, accumulated, averaged, union."""
@@ -127,7 +134,7 @@ class Board:
         with self._lock:
             event, snapshot, status, warning = self.event, self.snapshot, self.status, self._warning
             numbers, decision, statistics, stop = self.spottiness(), self.decision, self.statistics, self.stop
-            doubts = dict(self._doubts)
+            doubts = {kind: profile.warning for (kind, _), profile in self._profiles.items()}
             ages = {"age_s": self._age_s(self._data_s), "status_age_s": self._age_s(self._status_s)}
         shown = measure(numbers)
         said = {name: of[shown] for name, of in numbers.items()}
@@ -174,7 +181,7 @@ class Board:
             self.rows = self.snapshot = self.stop = self._data_s = None
         if (before.unique_id, before.generation) != (event.origin.unique_id, event.origin.generation):
             self.decision = None
-            self._doubts.clear()
+            self._profiles.clear()
         if event.event in {"start", "joined"}:
             late = "The start of the series was missed." if event.event == "joined" else ""
             self._warning = f"{late} {event.reason}".strip()

@@ -16,6 +16,7 @@ from ringwatch.reduction.accumulator import Accumulator
 from ringwatch.reduction.conditions import ConditionWatch, flat_field, header_mismatch
 from ringwatch.reduction.settings import ReductionSettings
 from ringwatch.reduction.slots import Filling, SlotFiller, gap_dummy
+from ringwatch.reduction.viewing import Viewer, Viewing
 from ringwatch_gpu import monitor
 from ringwatch_gpu.batch import SLOT_SETS, BatchIntegrator
 from ringwatch_gpu.each_frame import FrameRejection
@@ -44,6 +45,8 @@ class SeriesReduction:
         Pixels that hold no data by construction.
     get_integrator
         Gives the integrator for a geometry and a pixel type, at the latest at the first frame.
+    viewer
+        Who may want to see the summed image.
 
     Attributes
     ----------
@@ -63,10 +66,12 @@ class SeriesReduction:
         settings: ReductionSettings,
         publish: Publish,
         clock: Clock,
+        viewer: Viewer | None = None,
     ) -> None:
         self.start, self.accumulation, self.geometry = start, accumulation, accumulation.geometry
         self._gaps, self._get_integrator, self._filler = gaps, get_integrator, filler
         self._settings, self._publish, self._clock = settings, publish, clock
+        self._viewing = Viewing(viewer, clock)
         self._is_ready = False
         self._each_frame: FrameRejection | None = None
         self._evaluated_s = self._snapshot_s = clock.monotonic_s()
@@ -253,6 +258,7 @@ class SeriesReduction:
             self._rejected_s = now_s
         for profile in profiles:
             self._publish(profile)
+        self._viewing.look(accumulator, is_last=is_last)
         rule = self.accumulation.rule
         if rule is None:
             return

@@ -2,6 +2,8 @@
 
 import { color } from "./dom.js";
 
+const TICK = 5;
+
 // 1, 2 and 5 of each decade carry a label on a logarithmic axis.
 export function round(tick) {
   if (tick === null || tick <= 0) return false;
@@ -12,15 +14,9 @@ export function round(tick) {
 export function axis(label, side, values) {
   const size = Math.round(Math.min(22, Math.max(13, window.innerWidth / 90)));
   const font = `${size}px system-ui, "DejaVu Sans", sans-serif`;
-  const line = { stroke: color("--line"), width: 1 };
+  const grid = { stroke: color("--line"), width: 1 };
   return {
-    label, values, font, labelFont: font, stroke: color("--soft"), grid: line, ticks: line,
-    labelSize: size * 1.5, labelGap: 0, gap: size / 3, size: side === "x" ? size * 1.6 : size * 4.2,
+    label, values, font, labelFont: font, stroke: color("--soft"), grid, ticks: { ...grid, size: TICK },
+    labelSize: size * 1.5, labelGap: 0, gap: size / 3, size: TICK + size * (side === "x" ? 1.7 : 4),
   };
-}
-
-// Of the room there is for a plot.
-export function size(place) {
-  const { width, height } = place.getBoundingClientRect();
-  return { width: Math.floor(width), height: Math.floor(height) };
 }

@@ -1,8 +1,10 @@
 // The curves of one measure in (api/history), one log-log plot with its legend out.
 
-import { axis, round, size } from "./axes.js";
+import { axis, round } from "./axes.js";
 import { color } from "./dom.js";
 import { METRICS, plain } from "./formats.js";
+import { showLegend } from "./legend.js";
+import { Plot } from "./plot.js";
 
 const CURVES = [
   { name: "frame", label: "each frame", color: "--frame", width: 1 },
@@ -21,47 +23,33 @@ function positive({ n_frames, value }) {
   return [n_frames, value.map((one) => (one > 0 ? one : null))];
 }
 
-function sample(variable, width, dash) {
-  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  const line = document.createElementNS("http://www.w3.org/2000/svg", "line");
-  const attributes = { x1: "0", x2: "100%", y1: "50%", y2: "50%", stroke: color(variable) };
-  for (const [name, value] of Object.entries(attributes)) line.setAttribute(name, value);
-  line.style.strokeWidth = String(width);
-  if (dash) line.style.strokeDasharray = dash.map((one) => one / 2).join(" ");
-  svg.setAttribute("aria-hidden", "true");
-  svg.append(line);
-  return svg;
-}
-
 export class Curves {
-  #place;
   #legend;
+  #plot;
   #hidden = new Set();
   #history = null;
   #target = null;
-  #drawn = null;
 
   constructor(place, legend) {
-    this.#place = place;
+    this.#plot = new Plot(place);
     this.#legend = legend;
-    new ResizeObserver(() => this.#drawn?.setSize(size(place))).observe(place);
   }
 
   // New curves; `target` is a number, or null where the measure has none.
   show(history, target) {
-    const same = this.#drawn !== null && history.measure === this.#history.measure && target === this.#target;
+    const same = this.#plot.exists && history.measure === this.#history.measure && target === this.#target;
     this.#history = history;
     this.#target = target;
-    if (same) this.#drawn.setData(this.#columns());
+    if (same) this.#plot.update(this.#columns());
     else this.draw();
   }
 
   // Everything anew, also when the colours have changed.
   draw() {
     if (this.#history === null) return;
-    this.#drawn?.destroy();
-    this.#showLegend();
-    this.#drawn = new uPlot(this.#options(), this.#columns(), this.#place);
+    const named = CURVES.filter(({ name, label }) => label && (name !== "target" || this.#target !== null)).reverse();
+    showLegend(this.#legend, named, this.#hidden, () => this.draw());
+    this.#plot.draw(this.#options(), this.#columns());
   }
 
   #columns() {
@@ -94,43 +82,23 @@ export class Curves {
   }
 
   #options() {
-    const { ratio, label } = METRICS[this.#history.measure];
+    const { ratio, axis: name } = METRICS[this.#history.measure];
     const series = CURVES.map((curve) => ({
       label: curve.label, width: curve.width, dash: curve.dash, stroke: color(curve.color), spanGaps: true,
       points: { show: false }, show: this.#shown(curve),
     }));
     const value = (one) => (ratio ? `${plain(100 * one, 2)} %` : plain(one, 2));
     return {
-      ...size(this.#place),
-      legend: { show: false },
-      cursor: { points: { show: false }, drag: { x: true, y: true, uni: 30 } },
       scales: {
         x: { time: false, distr: 3, range: (_, low, high) => [low ?? 1, Math.max(high ?? 10, 10 * (low ?? 1))] },
         y: { distr: 3, range: (_, low, high) => (low === null ? [0.01, 1] : [Math.min(low, high / 4) / 1.2, high * 1.2]) },
       },
       axes: [
         axis("frames", "x", (_, ticks) => ticks.map((n) => (round(n) ? String(n) : null))),
-        axis(label, "y", (_, ticks) => ticks.map((tick) => (round(tick) ? value(tick) : null))),
+        axis(name, "y", (_, ticks) => ticks.map((tick) => (round(tick) ? value(tick) : null))),
       ],
       series: [{}, ...series],
       bands: [{ series: BAND, fill: color("--band") }],
     };
-  }
-
-  #showLegend() {
-    const named = CURVES.filter(({ name, label }) => label && (name !== "target" || this.#target !== null));
-    this.#legend.replaceChildren(...named.map((curve) => this.#button(curve)).reverse());
-  }
-
-  #button({ name, label, color: variable, width, dash }) {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.setAttribute("aria-pressed", String(!this.#hidden.has(name)));
-    button.append(sample(variable, width, dash), label);
-    button.addEventListener("click", () => {
-      this.#hidden[this.#hidden.has(name) ? "delete" : "add"](name);
-      this.draw();
-    });
-    return button;
   }
 }

@@ -1,14 +1,14 @@
 // Numbers in, the text a person reads out; what is not known is a dash.
 
 export const METRICS = {
-  spottiness_rings: { label: "spottiness of the summed rings", ratio: true },
-  spottiness: { label: "spottiness of the summed image", ratio: true },
-  spottiness_weighted: { label: "spottiness of the summed image, by intensity", ratio: true },
-  excess: { label: "spottiness without photon noise", ratio: true },
-  ring_uncertainty: { label: "uncertainty of the rings", ratio: true },
-  relative_error: { label: "relative error of the bins", ratio: true },
-  spots: { label: "crystallites on a ring", ratio: false },
-  counts: { label: "counts of a ring", ratio: false },
+  spottiness_rings: { label: "spottiness of the summed rings", axis: "spottiness", ratio: true },
+  spottiness: { label: "spottiness of the summed image", axis: "spottiness", ratio: true },
+  spottiness_weighted: { label: "spottiness of the summed image, by intensity", axis: "spottiness", ratio: true },
+  excess: { label: "spottiness without photon noise", axis: "excess", ratio: true },
+  ring_uncertainty: { label: "uncertainty of the rings", axis: "uncertainty", ratio: true },
+  relative_error: { label: "relative error of the bins", axis: "error", ratio: true },
+  spots: { label: "crystallites on a ring", axis: "crystallites", ratio: false },
+  counts: { label: "counts of a ring", axis: "counts", ratio: false },
 };
 
 const isNumber = (value) => typeof value === "number" && Number.isFinite(value);

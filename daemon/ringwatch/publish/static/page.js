@@ -1,11 +1,13 @@
 // The live page: server-sent events in (event "latest": flat facts), everything that is shown out.
 
 import { showChips } from "./chips.js";
+import { showControl } from "./control.js";
 import { Curves } from "./curves.js";
 import { showDetails } from "./details.js";
 import { element, show } from "./dom.js";
 import { METRICS } from "./formats.js";
 import { MEASURES, decided, known, learn, lose, stale } from "./known.js";
+import { drawPictures, showRings } from "./pictures.js";
 import { showWords } from "./words.js";
 
 const HISTORY_PERIOD_MS = 1000;
@@ -30,8 +32,11 @@ async function fetchHistory() {
 
 function refresh() {
   showWords();
-  showDetails(rings.unique_id === known().unique_id ? rings.table : null);
+  const table = rings.unique_id === known().unique_id ? rings.table : null;
+  showDetails(table);
+  showRings(table);
   showChips();
+  showControl();
   showDeciding();
   const picked = document.querySelector(`input[value="${measure()}"]`);
   if (picked) picked.checked = true;
@@ -75,7 +80,10 @@ element("measures").addEventListener("change", (event) => {
   refresh();
   fetchHistory();
 });
-window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => curves.draw());
+window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+  curves.draw();
+  drawPictures();
+});
 setInterval(refresh, 500);
 setInterval(() => historyWanted && fetchHistory(), HISTORY_PERIOD_MS);
 fetchHistory();
