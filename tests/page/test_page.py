@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tests.publish.conftest import TIME_NS
 
-from ringwatch.messages import SmallImage
+from ringwatch.messages import Setup, SmallImage
 from ringwatch.publish.web import WebPublisher
 
 UNKNOWN = "\u2013"
@@ -233,3 +233,25 @@ def test_the_summed_image_is_drawn_with_the_rings(web, results, opened):
 def pixel(row, column):
     """Red, green, blue and opacity of a pixel of the picture."""
     return f"document.getElementById('picture').getContext('2d').getImageData({column}, {row}, 1, 1).data"
+
+
+def test_chips_tell_the_conditions_and_are_red_where_they_are_bad(web, results, opened):
+    fine = Setup(40_000.0, 40_010.0, "Fri Nov 20 2026", 0.061)
+    web.publish(replace(results.event(), setup=fine))
+    web.publish(results.snapshot(412, saturated_pixels=2.0))
+    window = opened(web.url)
+    told = {
+        "beam": False,
+        "saturated 2 px": False,
+        "energy = PONI": False,
+        "PONI of Fri Nov 20 2026": False,
+        "mask 6.1 %": False,
+        "missing 9": True,
+    }
+    window.wait_for("document.querySelectorAll('#chips li').length > 6")
+    assert told.items() <= window.chips().items()
+    web.publish(replace(results.event("ready"), setup=replace(fine, poni_energy_eV=35_000.0)))
+    web.publish(results.snapshot(413, saturated_pixels=12.0, beam_down_since="03:02:11"))
+    window.wait_for("document.getElementById('chips').textContent.includes('beam down')")
+    told = {"beam down since 03:02:11", "saturated 12 px", "energy 40.00 keV ≠ PONI 35.00 keV"}
+    assert told <= {text for text, bad in window.chips().items() if bad}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+import structlog
 from prometheus_client.parser import text_string_to_metric_families
 from tests.conftest import FakeClock
 
@@ -270,6 +271,19 @@ def test_health_is_red_in_error_when_silent_and_when_a_publisher_is_down(web, ht
     show(web, results.status())
     outlets.append(DOWN)
     assert unhealthy(http) == ["Publisher hdf5 is down: PublishError: disk full."]
+
+
+def test_the_log_says_where_the_page_is_and_how_others_see_it(clock):
+    with structlog.testing.capture_logs() as said:
+        for bind in ("127.0.0.1:0", "0.0.0.0:0"):
+            web = WebPublisher(bind, clock, list)
+            web.open()
+            web.close()
+    port = httpx2.URL(said[0]["event"].split()[1]).port
+    tunnel = f"ssh -L {port}:127.0.0.1:{port} {socket.gethostname()}"
+    told = f"(this machine only; from the control room: {tunnel}, or set web.bind)"
+    assert said[0]["event"] == f"page: http://127.0.0.1:{port} {told}"
+    assert said[1]["event"].endswith("(every machine that reaches this one)")
 
 
 # ------------------------------------------------------------------------------------------------------- metrics

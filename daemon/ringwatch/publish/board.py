@@ -146,6 +146,7 @@ class Board:
             "profile_warning": " ".join(f"Profile {kind}: {why}." for kind, why in doubts.items() if why),
             "measure": decision.metric if decision else shown,
             **_origin(event),
+            **flat.setup(event.setup if event else None),
             **flat.decision(decision),
             "decision_n_frames": decision.n_frames if decision else None,
             **flat.stop(stop),
@@ -244,6 +245,8 @@ def _snapshot(snapshot: Snapshot | None) -> dict[str, Any]:
         **{fate: _flat(count) for fate, count in counts.items()},
         "missing": snapshot.missing,
         "detector_dropped": snapshot.detector_dropped,
+        "saturated_pixels": snapshot.saturated_pixels,
+        "beam_down_since": snapshot.beam_down_since,
     }
 
 

@@ -71,7 +71,7 @@ class WebPublisher:
         self._server = uvicorn.Server(_config(Guard(Starlette(routes=self._api.routes()), host)))
         self._thread = Thread(target=_serve, args=(self._server, listener), name="web-server", daemon=True)
         self._thread.start()
-        _log.info("page", url=self.url, seen_from=_seen_from(host, port))
+        _log.info(f"page: {self.url} ({_seen_from(host, port)})")
 
     def publish(self, result: Result) -> None:
         """Show a result.
@@ -109,7 +109,8 @@ def _seen_from(host: str, port: int) -> str:
     """Who can open the page, and how others get to it."""
     if host not in {"127.0.0.1", "::1", "localhost"}:
         return "every machine that reaches this one"
-    return f"this machine only; from another one: ssh -L {port}:127.0.0.1:{port} THIS_MACHINE, or set web.bind"
+    tunnel = f"ssh -L {port}:127.0.0.1:{port} {socket.gethostname()}"
+    return f"this machine only; from the control room: {tunnel}, or set web.bind"
 
 
 def _config(app: Guard) -> uvicorn.Config:

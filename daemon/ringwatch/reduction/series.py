@@ -13,7 +13,7 @@ from ringwatch.clock import Clock
 from ringwatch.messages import Frame, FrameRows, Result, SeriesEnd, SeriesEvent, SeriesStart, Snapshot
 from ringwatch.reduction.accumulation import Accumulation
 from ringwatch.reduction.accumulator import Accumulator
-from ringwatch.reduction.conditions import ConditionWatch, flat_field, header_mismatch
+from ringwatch.reduction.conditions import ConditionWatch, flat_field, header_mismatch, setup
 from ringwatch.reduction.settings import ReductionSettings
 from ringwatch.reduction.slots import Filling, SlotFiller, gap_dummy
 from ringwatch.reduction.viewing import Viewer, Viewing
@@ -79,7 +79,7 @@ class SeriesReduction:
         self._published_frames = accumulation.n_frames
         self.n_frames = self._slot_set = 0
         mismatch = header_mismatch(start, self.geometry)
-        self._conditions = ConditionWatch(start, mismatch)
+        self._conditions, self._setup = ConditionWatch(start, mismatch), setup(start, self.geometry)
         warnings = filter(None, (mismatch, flat_field(start, self.geometry)))
         self._event("joined" if start.joined else "start", " ".join(warnings))
         if start.dtype is not None:
@@ -289,6 +289,8 @@ class SeriesReduction:
                 detector_dropped=None,
                 frames_expected=self._frames_expected(),
                 window=self._settings.window_text,
+                saturated_pixels=self._conditions.saturated_pixels,
+                beam_down_since=self._conditions.beam_down_since,
             )
         )
 
@@ -315,5 +317,6 @@ class SeriesReduction:
                 unit=geometry.unit,
                 exact=geometry.is_exact,
                 sums_shape=(rows, words),
+                setup=self._setup,
             )
         )

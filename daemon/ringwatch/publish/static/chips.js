@@ -4,12 +4,14 @@ import { cell, element } from "./dom.js";
 import { duration, percent, plain } from "./formats.js";
 import { STALE_S, age, decided, known, stale } from "./known.js";
 
+const MAX_SATURATED = 10; // as for an automatic stop
+const SAME_ENERGY = 1e-3;
 const UNDECIDED = ["too_early", "not_measurable", "few_independent"];
 
 export function showChips() {
   const facts = known();
-  const items = [...sample(facts), ...warnings(facts), ...frames(facts), ...pace(facts)].map(item);
-  element("chips").replaceChildren(...items);
+  const all = [sample, warnings, beam, frames, setup, pace].flatMap((chips) => chips(facts));
+  element("chips").replaceChildren(...all.map(item));
 }
 
 function item({ text, bad = false, title = "", long = false }) {
@@ -45,6 +47,37 @@ function warnings(facts) {
   if (facts.warning) list.push({ text: facts.warning, bad: true, long: true });
   if (facts.problem && facts.problem !== facts.sentence) list.push({ text: facts.problem, bad: true, long: true });
   return list;
+}
+
+// What the frames say of beam and detector.
+function beam(facts) {
+  if (!facts.frame) return [];
+  const down = facts.beam_down_since;
+  const list = [{ text: down ? `beam down since ${down}` : "beam", bad: Boolean(down), title: "Counts of the frames" }];
+  if (typeof facts.saturated_pixels === "number") {
+    const title = "Invalid pixels in a frame beyond those that always are, on average";
+    const bad = facts.saturated_pixels > MAX_SATURATED;
+    list.push({ text: `saturated ${plain(facts.saturated_pixels, 2)} px`, bad, title });
+  }
+  return list;
+}
+
+// With what is measured and reduced.
+function setup(facts) {
+  const list = [];
+  const { energy_eV: header, poni_energy_eV: poni } = facts;
+  if (header > 0 && poni > 0) {
+    const same = Math.abs(header - poni) <= SAME_ENERGY * poni;
+    const text = same ? "energy = PONI" : `energy ${keV(header)} ≠ PONI ${keV(poni)}`;
+    list.push({ text, bad: !same, title: `Header ${keV(header)}, PONI ${keV(poni)}: the PONI is used` });
+  }
+  if (facts.poni_date) list.push({ text: `PONI of ${facts.poni_date}` });
+  if (typeof facts.masked_share === "number") list.push({ text: `mask ${percent(facts.masked_share)}` });
+  return list;
+}
+
+function keV(energy) {
+  return `${(energy / 1000).toFixed(2)} keV`;
 }
 
 // What became of the frames.
