@@ -22,8 +22,8 @@ from ringwatch.stream.powder import TUTORIAL
 from ringwatch.stream.sender import Sender
 from ringwatch.stream.simulator import simulate
 
-FRAMES, RATE_HZ, DISTINCT = 2000, 10, 40
-LOOK_AT_FRAME, TARGET = 40, 0.04
+FRAMES, RATE_HZ, DISTINCT = 2000, 5, 150
+LOOK_AT_FRAME, TARGET = 25, 0.02
 POWDER = replace(TUTORIAL, grain_lifetime_frames=1.0)
 VIEWS = {
     "page-light": {"color_scheme": "light", "viewport": {"width": 1920, "height": 1080}},

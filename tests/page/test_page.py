@@ -1,6 +1,7 @@
 """The page in a browser: what stands there is what was published."""
 
 import re
+import time
 from dataclasses import replace
 from itertools import pairwise
 
@@ -13,6 +14,8 @@ from ringwatch.messages import Setup, SmallImage
 from ringwatch.publish.web import WebPublisher
 
 UNKNOWN = "\u2013"
+AN_HOUR = 720_000
+"""Frames of an hour at 200 Hz."""
 
 
 def percent(value):
@@ -255,3 +258,17 @@ def test_chips_tell_the_conditions_and_are_red_where_they_are_bad(web, results, 
     window.wait_for("document.getElementById('chips').textContent.includes('beam down')")
     told = {"beam down since 03:02:11", "saturated 12 px", "energy 40.00 keV ≠ PONI 35.00 keV"}
     assert told <= {text for text, bad in window.chips().items() if bad}
+
+
+def test_a_page_opened_after_720_000_frames_is_there_at_once(web, results, opened):
+    web.publish(results.event())
+    for first in range(0, AN_HOUR, AN_HOUR // 16):
+        web.publish(results.rows(first, AN_HOUR // 16))
+        web.publish(results.snapshot(first + AN_HOUR // 16))
+    opened(web.url).close()  # the browser itself has begun
+    asked_s = time.monotonic()
+    window = opened(web.url)
+    window.page.wait_for_selector("#plot canvas")
+    window.wait_for(f"document.getElementById('frame').textContent.startsWith('{AN_HOUR}')")
+    assert time.monotonic() - asked_s < 2
+    assert len(httpx2.get(f"{web.url}/api/history").content) < 250_000

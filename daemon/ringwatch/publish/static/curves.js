@@ -8,8 +8,8 @@ import { Plot } from "./plot.js";
 
 const CURVES = [
   { name: "frame", label: "each frame", color: "--frame", width: 1 },
-  { name: "union", label: "union of pixels (not a measure of convergence)", color: "--union", width: 2, dash: [10, 6] },
-  { name: "noise", label: "1/√N for reference", color: "--soft", width: 2, dash: [2, 6] },
+  { name: "union", label: "union of pixels", title: "Not a measure of convergence", color: "--union", width: 2, dash: [10, 6] },
+  { name: "noise", label: "1/√N", color: "--soft", width: 2, dash: [2, 6] },
   { name: "target", label: "target", color: "--good", width: 3, dash: [16, 6] },
   { name: "low", of: "accumulated", color: "--band", width: 0 },
   { name: "high", of: "accumulated", color: "--band", width: 0 },
@@ -26,7 +26,7 @@ function positive({ n_frames, value }) {
 export class Curves {
   #legend;
   #plot;
-  #hidden = new Set();
+  #hidden = new Set(["union"]); // who wants it asks for it: it says nothing of the sample
   #history = null;
   #target = null;
 

@@ -2,19 +2,19 @@
 
 import { color } from "./dom.js";
 
-// `curves` are {name, label, color, width, dash, off}: `off` is why a curve means little, or nothing.
+// `curves` are {name, label, color, width, dash, title, off}: `off` is why a curve means little, if it does.
 export function showLegend(place, curves, hidden, changed) {
   const held = [...place.children].indexOf(document.activeElement);
   place.replaceChildren(...curves.map((curve) => button(curve, hidden, changed)));
   if (held >= 0) place.children[held]?.focus(); // whoever works with the keyboard stays where they were
 }
 
-function button({ name, label, color: variable, width, dash, off }, hidden, changed) {
+function button({ name, label, color: variable, width, dash, off, title }, hidden, changed) {
   const one = document.createElement("button");
   one.type = "button";
   one.setAttribute("aria-pressed", String(!hidden.has(name)));
   one.classList.toggle("off", Boolean(off));
-  one.title = off ?? "";
+  one.title = off ?? title ?? "";
   one.append(sample(variable, width, dash), label);
   one.addEventListener("click", () => {
     hidden[hidden.has(name) ? "delete" : "add"](name);
