@@ -28,7 +28,7 @@ POWDER = replace(TUTORIAL, grain_lifetime_frames=1.0)
 VIEWS = {
     "page-light": {"color_scheme": "light", "viewport": {"width": 1920, "height": 1080}},
     "page-dark": {"color_scheme": "dark", "viewport": {"width": 1280, "height": 800}},
-    "page-phone": {"color_scheme": "light", "viewport": {"width": 390, "height": 844}, "device_scale_factor": 2},
+    "page-phone": {"color_scheme": "dark", "viewport": {"width": 390, "height": 844}},
 }
 PATIENCE_MS = 120_000
 SETTLED_MS = 6_000

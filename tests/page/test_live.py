@@ -71,4 +71,6 @@ def test_live_numbers_are_those_of_zeromq_and_of_the_api(daemon, opened):
     assert window.text("number") == percent(facts["accumulated_spottiness_rings"])
     assert window.text("frame") == "160 of 160"
     assert facts["frame"] == 160
+    window.wait_for("document.getElementById('image-frames').textContent === 'sum of 160 frames'")
+    assert window.page.is_visible("#profiles-plot canvas")
     assert facts["accumulated_spottiness_rings"] in told.spottiness[160]

@@ -3,7 +3,7 @@
 import re
 import time
 from dataclasses import replace
-from itertools import pairwise
+from itertools import combinations
 
 import httpx2
 import numpy as np
@@ -14,6 +14,7 @@ from ringwatch.messages import Setup, SmallImage
 from ringwatch.publish.web import WebPublisher
 
 UNKNOWN = "\u2013"
+PARTS = ("header", "#word", "#sentence", ".number", ".curves", ".profiles", ".image", "details")
 AN_HOUR = 720_000
 """Frames of an hour at 200 Hz."""
 
@@ -147,19 +148,29 @@ def tabbed(window, n=30):
 
 @pytest.mark.parametrize(("width", "height"), [(1280, 800), (1920, 1080), (390, 844)])
 def test_nothing_overlaps_and_nothing_is_cut_off(web, results, opened, width, height):
-    web.publish(results.event())
+    published_profiles(web, results)
     web.publish(results.rows())
     web.publish(results.measured())
     web.publish(results.decision())
+    web.show(SmallImage(results.origin, TIME_NS, 412, np.ones((8, 8), np.float32), np.zeros((8, 8), np.uint16)))
     window = opened(web.url, viewport={"width": width, "height": height})
-    window.page.wait_for_selector("#plot canvas")
+    for drawn in ("#plot canvas", "#profiles-plot canvas", "#picture"):
+        window.page.wait_for_selector(drawn)
     assert window.page.evaluate("document.documentElement.scrollWidth") <= width
-    boxes = "all => all.map(one => one.getBoundingClientRect()).map(({top, bottom, width}) => [top, bottom, width])"
-    parts = window.page.eval_on_selector_all("header, .verdict, .curves, .profiles, details, footer", boxes)
-    shown = [part for part in parts if part[2]]
-    if width < 500:
-        assert all(above[1] <= below[0] + 1 for above, below in pairwise(shown))
-    assert window.page.is_visible("#number")
+    parts = {one: window.page.locator(one).bounding_box() for one in PARTS}
+    for (one, a), (other, b) in combinations(parts.items(), 2):
+        assert are_apart(a, b), (one, other)
+    for box in parts.values():
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= width
+        assert box["height"] > 10
+
+
+def are_apart(a, b):
+    """Whether two boxes have nothing in common, but for a rounded pixel."""
+    starts = [max(a[axis], b[axis]) for axis in ("x", "y")]
+    ends = [min(box[axis] + box[size] for box in (a, b)) for axis, size in (("x", "width"), ("y", "height"))]
+    return any(end - start <= 1 for start, end in zip(starts, ends, strict=True))
 
 
 def published_profiles(web, results, later_ns=0):

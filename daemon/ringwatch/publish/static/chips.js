@@ -83,7 +83,7 @@ function keV(energy) {
 // What became of the frames.
 function frames(facts) {
   const list = [];
-  for (const [fate, always] of [["missing", true], ["skipped", true], ["malformed", true], ["excluded", false]]) {
+  for (const [fate, always] of [["missing", true], ["skipped", true], ["malformed", false], ["excluded", false]]) {
     const count = facts[fate];
     if (always ? typeof count === "number" : count > 0) {
       list.push({ text: `${fate} ${count}`, bad: count > 0, title: facts[`${fate}_reasons`] ?? "" });

@@ -41,9 +41,9 @@ export function duration(seconds) {
 
 // "About 18 s more (11–31)"; empty where there is no forecast.
 export function forecast(seconds, low, high) {
-  if (!isNumber(seconds)) return "";
+  if (!(isNumber(seconds) && seconds > 0)) return "";
   const [unit, name] = seconds < 100 ? [1, "s"] : seconds < 6000 ? [60, "min"] : [3600, "h"];
-  const rounded = (value) => plain(value / unit, 2);
+  const rounded = (value) => plain(Math.ceil(value / unit), 2);
   const upper = isNumber(high) ? `–${rounded(high)}` : " or more";
   return `About ${rounded(seconds)} ${name} more${isNumber(low) ? ` (${rounded(low)}${upper})` : ""}`;
 }
