@@ -7,11 +7,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from tests.publish.conftest import Results, results  # noqa: F401 - a fixture
-from tests.service.conftest import run_told, simulated  # noqa: F401 - fixtures
 
 from ringwatch.publish.orders import Ask, Orders
 from ringwatch.publish.web import WebPublisher
+from tests.publish.conftest import other_results, results  # noqa: F401 - fixtures
+from tests.service.conftest import simulated  # noqa: F401 - a fixture
 
 TOKEN = "0123456789abcdef"  # noqa: S105 - of these tests only
 WAIT_MS, POLL_MS = 8000, 50

@@ -1,9 +1,9 @@
 """Buttons of the page: only with the token, and they ask for what they say."""
 
 import pytest
-from tests.page.conftest import TOKEN
 
 from ringwatch.publish.web import WebPublisher
+from tests.page.conftest import TOKEN
 
 
 @pytest.fixture

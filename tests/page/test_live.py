@@ -5,11 +5,11 @@ from collections import defaultdict
 
 import httpx2
 import pytest
-from tests.page.test_page import percent
-from tests.service.test_daemon import POWDER, Watched
 
 from ringwatch.client import subscribe
 from ringwatch.config import Config
+from tests.page.test_page import percent
+from tests.service.test_daemon import POWDER, Watched
 
 NUMBERS = "(t => [t('frame'), t('number')])(id => document.getElementById(id).textContent)"
 LOOKS = 6

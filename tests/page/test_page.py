@@ -8,10 +8,10 @@ from itertools import combinations
 import httpx2
 import numpy as np
 import pytest
-from tests.publish.conftest import TIME_NS
 
 from ringwatch.messages import Setup, SmallImage
 from ringwatch.publish.web import WebPublisher
+from tests.publish.conftest import TIME_NS
 
 UNKNOWN = "\u2013"
 PARTS = ("header", "#word", "#sentence", ".number", ".curves", ".profiles", ".image", "details")
@@ -229,7 +229,7 @@ def test_the_summed_image_is_drawn_with_the_rings(web, results, opened):
     counts = np.where(np.abs(radius - 20) < 1, 100.0, 1.0).astype(np.float32)
     counts[:, 10] = np.nan
     table = replace(results.rings(), first=np.array([18, 36]), last=np.array([23, 40]))
-    web.publish(results.event())
+    web.publish(results.event(bins=60))
     web.publish(results.measured(412, rings=table))
     web.show(SmallImage(results.origin, TIME_NS, 412, counts, radius.astype(np.uint16)))
     window = opened(web.url)
@@ -283,3 +283,15 @@ def test_a_page_opened_after_720_000_frames_is_there_at_once(web, results, opene
     window.wait_for(f"document.getElementById('frame').textContent.startsWith('{AN_HOUR}')")
     assert time.monotonic() - asked_s < 2
     assert len(httpx2.get(f"{web.url}/api/history").content) < 250_000
+
+
+def test_pictures_of_the_series_before_are_grey(web, results, other_results, opened):
+    published_profiles(web, results)
+    web.show(SmallImage(results.origin, TIME_NS, 412, np.ones((8, 8), np.float32), np.zeros((8, 8), np.uint16)))
+    window = opened(web.url)
+    window.page.wait_for_selector("#picture")
+    assert window.page.locator(".old").count() == 0
+    web.publish(other_results.event())
+    window.page.wait_for_selector("#profiles.old")
+    window.page.wait_for_selector("#image.old")
+    assert window.page.is_visible("#picture")

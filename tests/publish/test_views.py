@@ -65,6 +65,7 @@ def test_the_image_comes_as_raw_numbers(web, http, results):
     counts = np.frombuffer(answer.content, "<f4").reshape([int(n) for n in answer.headers["Ringwatch-Shape"].split()])
     np.testing.assert_array_equal(counts, image(results).counts)
     assert answer.headers["Ringwatch-Frames"] == "5"
+    assert answer.headers["Ringwatch-Bins"] == "4"
     bins = np.frombuffer(http.get("/api/image?of=bins").content, "<u2")
     assert bins.tolist() == [0, 1, 2, 3, 4, 5]
     assert http.get("/api/image?of=beauty").status_code == 400
@@ -86,6 +87,12 @@ def test_an_image_of_another_series_is_not_shown(web, http, results, other_resul
     web.publish(results.event())
     web.show(image(other_results))
     assert http.get("/api/image").status_code == 204
+
+
+def test_an_image_of_a_later_block_is_shown(web, http, results):
+    web.publish(results.event())
+    web.show(replace(image(results), origin=replace(results.origin, generation=2)))
+    assert http.get("/api/image").status_code == 200
 
 
 def test_somebody_watches_for_a_while_after_asking(web, http, clock):

@@ -80,9 +80,9 @@ class Views:
         with self._lock:
             image = self._image
         event = self._board.event
-        if image is None or event is None or image.origin.key != event.origin.key:
+        if image is None or event is None or image.origin.key[0] != event.origin.key[0]:
             return Response(status_code=_NOTHING)
-        headers = _image_headers(image, plane)
+        headers = _image_headers(image, plane) | {"Ringwatch-Bins": str(event.radial.size)}
         if request.headers.get("if-none-match") == headers["ETag"]:
             return Response(status_code=304, headers=headers)
         content = image.counts.astype("<f4") if plane == "counts" else image.bins.astype("<u2")

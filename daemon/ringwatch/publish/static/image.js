@@ -1,6 +1,6 @@
 // Raw counts and radial bins of the summed image in (api/image), a canvas with the rings drawn out.
 
-import { element, show } from "./dom.js";
+import { show } from "./dom.js";
 
 // Dark to bright, each step as visible as the one before: violet, red, orange, pale yellow.
 const STOPS = [[8, 6, 22], [62, 18, 92], [140, 40, 110], [208, 72, 72], [246, 140, 40], [250, 210, 90], [252, 252, 200]];
@@ -15,9 +15,9 @@ const PALETTE = Array.from({ length: LEVELS }, (_, level) => {
   return STOPS[below].map((from, channel) => from + (place - below) * (STOPS[below + 1][channel] - from));
 });
 
-export class Image {
+export class SummedImage {
   #canvas;
-  #image = null; // {counts, bins, rows, columns, frames}
+  #image = null; // {counts, bins, unused, rows, columns, frames}: `unused` is the bin of pixels that have none
   #rings = null;
   #root = false;
   #ringed = true;
@@ -49,7 +49,6 @@ export class Image {
   }
 
   draw() {
-    element("image").hidden = this.#image === null;
     if (this.#image === null) return;
     const { counts, rows, columns, frames } = this.#image;
     this.#canvas.width = columns;
@@ -79,8 +78,7 @@ export class Image {
   // A pixel is on a ring where the middle of the ring lies between it and its neighbour. Only the half right of the beam
   // is drawn over, so that the other shows what is measured.
   #drawRings(data) {
-    const { bins, columns } = this.#image;
-    const unused = bins.reduce((most, one) => Math.max(most, one), 0);
+    const { bins, unused, columns } = this.#image;
     const middles = (this.#rings?.first ?? []).map((first, i) => (first + this.#rings.last[i]) / 2);
     const inside = new Uint16Array(unused + 1); // of each bin: how many rings have their middle at or below it
     for (let bin = 0; bin <= unused; bin += 1) inside[bin] = middles.filter((middle) => middle <= bin).length;
