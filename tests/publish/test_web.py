@@ -209,7 +209,17 @@ def test_events_bring_the_newest_at_once_and_then_what_changes(web, http, result
         assert dict(second)["frames"]["frame"] == [40, 41]
 
 
-def test_events_are_thinned_to_ten_a_second(web, http, results):
+def test_events_of_some_topics_come_with_the_facts_after_any_change(web, http, results):
+    show(web, results.event(), results.snapshot(1))
+    with http.stream("GET", "/api/events?topics=snapshot,nonsense") as stream:
+        lines = stream.iter_lines()
+        stream.iter_lines = lambda: lines
+        assert [name for name, _ in events(stream, 2)] == ["snapshot", "latest"]
+        show(web, results.status())
+        assert [name for name, _ in events(stream, 1)] == ["latest"]
+
+
+def test_events_are_thinned_to_five_a_second(web, http, results):
     with http.stream("GET", "/api/events") as stream:
         feeding = threading.Event()
 

@@ -4,7 +4,7 @@ Written by the publisher's thread and read by the web server's.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from threading import Lock
 from typing import Any
 
@@ -28,6 +28,7 @@ from ringwatch.publish.history import MEASURES, History, Points
 from ringwatch.publish.sentence import fault, verdict
 
 Numbers = dict[str, float | None]
+TOPICS = frozenset({"series", "frames", "snapshot", "decision", "stop", "status"})
 
 
 class Board:
@@ -73,8 +74,8 @@ class Board:
             self._counts[topic] += 1
             self._versions[topic] = self._counts.total()
 
-    def changes(self, seen: int) -> tuple[list[dict[str, Any]], int]:
-        """Newest message of each topic that changed after version ``seen`` (0: all there is), and the version now."""
+    def changes(self, seen: int, topics: Collection[str] = TOPICS) -> tuple[list[dict[str, Any]], int]:
+        """Newest message of those topics that changed after version ``seen`` (0: all there is), and the version now."""
         with self._lock:
             newest = {
                 "series": self.event,
@@ -85,8 +86,8 @@ class Board:
                 "status": self.status,
             }
             counts, now = dict(self._counts), self._counts.total()
-            changed = sorted((version, topic) for topic, version in self._versions.items() if version > seen)
-        messages = [(newest[topic], counts[topic]) for _, topic in changed]
+            changed = sorted((self._versions.get(topic, 0), topic) for topic in topics)
+        messages = [(newest[topic], counts[topic]) for version, topic in changed if version > seen]
         return [_thinned(payload.payload(result, count)) for result, count in messages if result is not None], now
 
     def curves(self, measure: Metric) -> dict[str, Points]:
@@ -205,7 +206,7 @@ def measure(numbers: Mapping[str, Numbers]) -> str:
 
 
 def _thinned(message: dict[str, Any]) -> dict[str, Any]:
-    """A message without its one array that has an entry for each radial bin: pages get ten snapshots a second."""
+    """A message without its one array that has an entry for each radial bin: pages get five snapshots a second."""
     accumulated = message.get("accumulated")
     if accumulated and accumulated["statistics"]:
         del accumulated["statistics"]["bin_spottiness"]

@@ -10,7 +10,7 @@ import { MEASURES, decided, known, learn, lose, stale } from "./known.js";
 import { drawPictures, showRings } from "./pictures.js";
 import { showWords } from "./words.js";
 
-const HISTORY_PERIOD_MS = 1000;
+const HISTORY_PERIOD_MS = 2000;
 const AGAIN_MS = 1000;
 
 const curves = new Curves(element("plot"), element("legend"));
@@ -56,7 +56,7 @@ function showDeciding() {
 }
 
 function listen() {
-  const events = new EventSource("api/events");
+  const events = new EventSource("api/events?topics=snapshot");
   events.addEventListener("latest", (event) => {
     const before = measure();
     learn(JSON.parse(event.data));
