@@ -1,15 +1,15 @@
-"""The configuration of a daemon that reduces the simulated tutorial series, everything on, in a scratch folder."""
+"""The configuration of a daemon that reduces a simulated series, everything on, in a scratch folder."""
 
 from pathlib import Path
 
 from ringwatch.config import Config
-from ringwatch.stream.powder import TUTORIAL
+from ringwatch.stream.powder import PRESETS
 
 
-def configuration(scratch: str, platform: str | None = None) -> Config:
+def configuration(scratch: str, platform: str | None = None, preset: str = "tutorial") -> Config:
     """Stream at ``ipc://<scratch>/detector``; files go into the folder, sockets to any free port."""
-    poni = Path(scratch, "tutorial.poni")
-    poni.write_text(TUTORIAL.poni())
+    poni = Path(scratch, f"{preset}.poni")
+    poni.write_text(PRESETS[preset].poni())
     return Config.from_mapping(
         {
             "stream": {"endpoint": f"ipc://{scratch}/detector"},

@@ -1,6 +1,7 @@
 """Report of a test run in (JUnit XML), exit code out: 1 if a test was skipped for want of what .ci/run provides.
 
-That is recorded data, an OpenCL device, promtool, the simulated detector in .venv-tickit, the libraries of the extras.
+That is recorded data, an OpenCL device, promtool, a browser, the simulated detector in .venv-tickit, the libraries of
+the extras.
 
 Usage: python tools/check_skips.py REPORT.xml
 """
@@ -11,7 +12,8 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 
 FORBIDDEN = re.compile(
-    r"shared/data|recorded data|OpenCL device|\.venv-tickit|is absent: pip install|promtool is absent", re.IGNORECASE
+    r"shared/data|recorded data|OpenCL device|\.venv-tickit|is absent: pip install|(promtool|chromium) is absent",
+    re.IGNORECASE,
 )
 
 

@@ -231,10 +231,31 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
+class Setup:
+    """With what a series is measured and reduced; None where it is not said.
+
+    Attributes
+    ----------
+    energy_eV, poni_energy_eV
+        Photon energy by the detector's header and by the PONI, which wins.
+    poni_date
+        When the PONI was made, as it says itself.
+    masked_share
+        Share of the detector's pixels that are not used.
+    """
+
+    energy_eV: float | None  # noqa: N815 - the unit's own spelling
+    poni_energy_eV: float | None  # noqa: N815
+    poni_date: str | None
+    masked_share: float
+
+
+@dataclass(frozen=True, slots=True)
 class SeriesEvent:
     """Topic ``series``: a series started, was joined late, is ready (kernels built), ended or was abandoned.
 
     ``sums_shape`` is how many rows and words the sums of each bin have, as in `SeriesResult`.
+    ``setup`` is None where there is no geometry to reduce it with.
     """
 
     origin: Origin
@@ -247,6 +268,7 @@ class SeriesEvent:
     unit: str
     exact: bool
     sums_shape: tuple[int, int] = (6, 2)
+    setup: Setup | None = None
 
 
 ProfileKind = Literal["mean", "sigma_clip", "quantile", "median_clip"]
@@ -510,6 +532,8 @@ class Snapshot:
 
     ``window`` says of which frames the union is: "all", "last 100 frames", "every 2 s" (blocks, which also bound
     ``n_frames`` and the summed image), or "none" where frames are not added up and ``union`` is None.
+    ``saturated_pixels`` is the mean number in a frame, None where the detector does not say what saturates;
+    ``beam_down_since`` the time of day, None while there is beam.
     """
 
     origin: Origin
@@ -522,6 +546,8 @@ class Snapshot:
     detector_dropped: int | None
     frames_expected: int | None
     window: str = "all"
+    saturated_pixels: float | None = None
+    beam_down_since: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -614,6 +640,25 @@ class SeriesResult:
     exposure: int | None = None
     image_lost_exposure: NDArray[np.uint64] | None = None
     parts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SmallImage:
+    """The summed image after ``n_frames`` frames, small enough to be looked at; shown to who asks, not published.
+
+    Attributes
+    ----------
+    counts
+        Counts of a pixel, mean of each block of pixels, shape (rows, columns); NaN where none is valid.
+    bins
+        Radial bin in the middle of each block, shape (rows, columns); the number of bins where that is not used.
+    """
+
+    origin: Origin
+    time_ns: int
+    n_frames: int
+    counts: NDArray[np.float32]
+    bins: NDArray[np.uint16]
 
 
 Result = SeriesEvent | FrameRows | Snapshot | Profile | Decision | StopReport | Status | SeriesResult

@@ -25,6 +25,7 @@ from .reference import ImageSums
 from .rejection import NO_REJECTION, Method, Rejection, RejectionKernels, rejection_bytes, rejection_program
 from .sectors import SectorKernel, sectors_program
 from .signals import PixelFormat
+from .small_image import SmallImageKernel
 from .split_groups import SplitGroupKernels, split_groups_program
 from .split_lanes import SplitLaneKernels, split_lanes_program
 from .split_sums import SPLIT_PLANES, SplitFrameSums, SplitImage, image_squares, moved_statics, split_statics
@@ -155,6 +156,7 @@ class BatchIntegrator:
         )
         self._kernels = self._make_kernels()
         self._sectors = SectorKernel(self._queue, geometry, self._pixels, self._tables, share)
+        self._small_image = SmallImageKernel(self._queue, geometry, self._image, self._tables)
         self._rejection = (
             RejectionKernels(
                 self._queue,
@@ -344,6 +346,7 @@ class BatchIntegrator:
         self.sector_sums(validity)
         if self._evaluation is not None:
             self.evaluate_image(BATCH)
+        self.small_image(BATCH)
         self.reject_outliers(BATCH)
         self.clear()
 
@@ -351,6 +354,13 @@ class BatchIntegrator:
         """The summed image in quanta and in how many frames each pixel was lost, both (rows, columns)."""
         total, lost = self._image.read()
         return total.reshape(self.geometry.shape), lost.reshape(self.geometry.shape)
+
+    def small_image(self, n_frames: int) -> NDArray[np.float32]:
+        """The summed image to look at, at most 512 pixels a side, in quanta; NaN where no pixel is valid.
+
+        Each pixel of it is the mean of a block of pixels, as if they had been valid in all of ``n_frames`` > 0 frames.
+        """
+        return self._small_image.mean(n_frames)
 
     def read_lost_exposure(self) -> NDArray[np.uint64] | None:
         """What the frames in which a pixel was lost would have counted for, (rows, columns); None without a monitor."""

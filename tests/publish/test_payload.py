@@ -50,16 +50,9 @@ def test_every_message_says_what_it_belongs_to(results, kind):
 
 def test_a_series_event(results):
     message = fields(results.event("abandoned", "why"))
-    assert message.keys() - set(ENVELOPE) == {
-        "event",
-        "reason",
-        "header",
-        "radial",
-        "edges",
-        "unit",
-        "exact",
-        "sums_shape",
-    }
+    names = {"event", "reason", "header", "radial", "edges", "unit", "exact", "setup", "sums_shape"}
+    assert message.keys() - set(ENVELOPE) == names
+    assert message["setup"] is None
     assert message["type"] == "series"
     assert message["event"] == "abandoned"
     assert message["header"] == {"nimages": 100, "energy": 65000.0, "name": "détecteur", "flat": None}
@@ -82,7 +75,8 @@ def test_rows_of_frames(results):
 def test_a_snapshot(results):
     message = fields(results.snapshot(412))
     assert message["type"] == "snapshot"
-    assert message.keys() - set(ENVELOPE) == {"n_frames", "frames_expected", "window", "union", "accumulated"} | FATES
+    names = {"n_frames", "frames_expected", "window", "union", "accumulated", "saturated_pixels", "beam_down_since"}
+    assert message.keys() - set(ENVELOPE) == names | FATES
     assert message["union"].keys() == SPOTTINESS
     assert message["accumulated"].keys() == SPOTTINESS | {"n_frames", "averaged", "statistics"}
     assert message["accumulated"]["statistics"]["measures"] == {}

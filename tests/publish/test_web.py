@@ -6,6 +6,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+import structlog
 from prometheus_client.parser import text_string_to_metric_families
 from tests.conftest import FakeClock
 
@@ -66,10 +67,17 @@ def test_the_page_and_all_it_needs_come_from_here(quiet):
     for asset in assets:
         assert asset.startswith("static/")
         assert quiet.get(f"/{asset}").status_code == 200
-    modules = re.findall(r'from "\./(.+?)"', quiet.get("/static/page.js").text)
-    assert modules == ["formats.js", "plot.js"]
-    for module in modules:
-        assert quiet.get(f"/static/{module}").status_code == 200
+    assert {"curves.js", "formats.js"} < modules_of(quiet, "page.js")
+
+
+def modules_of(http, name, found=frozenset()):
+    """All that a module imports, and what those do: each must be served."""
+    answer = http.get(f"/static/{name}")
+    assert answer.status_code == 200
+    found |= {name}
+    for module in re.findall(r'from "\./(.+?)"', answer.text):
+        found = found if module in found else modules_of(http, module, found)
+    return found
 
 
 def test_no_text_becomes_markup():
@@ -201,7 +209,17 @@ def test_events_bring_the_newest_at_once_and_then_what_changes(web, http, result
         assert dict(second)["frames"]["frame"] == [40, 41]
 
 
-def test_events_are_thinned_to_ten_a_second(web, http, results):
+def test_events_of_some_topics_come_with_the_facts_after_any_change(web, http, results):
+    show(web, results.event(), results.snapshot(1))
+    with http.stream("GET", "/api/events?topics=snapshot,nonsense") as stream:
+        lines = stream.iter_lines()
+        stream.iter_lines = lambda: lines
+        assert [name for name, _ in events(stream, 2)] == ["snapshot", "latest"]
+        show(web, results.status())
+        assert [name for name, _ in events(stream, 1)] == ["latest"]
+
+
+def test_events_are_thinned_to_five_a_second(web, http, results):
     with http.stream("GET", "/api/events") as stream:
         feeding = threading.Event()
 
@@ -263,6 +281,19 @@ def test_health_is_red_in_error_when_silent_and_when_a_publisher_is_down(web, ht
     show(web, results.status())
     outlets.append(DOWN)
     assert unhealthy(http) == ["Publisher hdf5 is down: PublishError: disk full."]
+
+
+def test_the_log_says_where_the_page_is_and_how_others_see_it(clock):
+    with structlog.testing.capture_logs() as said:
+        for bind in ("127.0.0.1:0", "0.0.0.0:0"):
+            web = WebPublisher(bind, clock, list)
+            web.open()
+            web.close()
+    port = httpx2.URL(said[0]["event"].split()[1]).port
+    tunnel = f"ssh -L {port}:127.0.0.1:{port} {socket.gethostname()}"
+    told = f"(this machine only; from the control room: {tunnel}, or set web.bind)"
+    assert said[0]["event"] == f"page: http://127.0.0.1:{port} {told}"
+    assert said[1]["event"].endswith("(every machine that reaches this one)")
 
 
 # ------------------------------------------------------------------------------------------------------- metrics

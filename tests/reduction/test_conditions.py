@@ -2,12 +2,14 @@
 
 import time
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from tests.kernels import synthetic
 
 from ringwatch.messages import Fates, FrameRows, Origin, SeriesStart
-from ringwatch.reduction.conditions import ConditionWatch
+from ringwatch.reduction.conditions import ConditionWatch, setup
 
 ORIGIN = Origin(1, "A", "CeO2", 1, "d1ce57")
 SECOND_NS = 1_000_000_000
@@ -120,6 +122,36 @@ def test_before_the_first_frame_all_is_well() -> None:
     assert (found.lost_share, found.saturated_pixels, found.beam_down_since) == (0, 0, None)
 
 
+def test_where_nobody_says_what_saturates_nothing_is_known() -> None:
+    watching = watch()
+    watching.see(rows([5] * 4, masked=[100, 102, 100, 100]))
+    assert watching.saturated_pixels is None
+
+
 def test_what_others_know_is_passed_on() -> None:
     found = ConditionWatch(SeriesStart(1, "A"), "The header says 60 keV.").conditions(8, 412)
     assert (found.pixel_bits, found.mismatch, found.drift_since) == (8, "The header says 60 keV.", 412)
+
+
+@pytest.mark.parametrize(
+    ("poni", "date"),
+    [
+        ("# Calibration done on Fri Nov 20 10:12:13 2026\nponi_version: 2.1\n", "Fri Nov 20 10:12:13 2026"),
+        ("# Nota: C-Order\n# Calibration done at Thu Jan  5 2023\nDistance: 0.1\n", "Thu Jan  5 2023"),
+        ("Distance: 0.1\n", None),
+        (f"# Calibration done on {'x' * 100}\n", None),
+    ],
+)
+def test_the_setup_tells_when_the_poni_was_made(poni: str, date: str | None) -> None:
+    geometry = replace(synthetic.geometry((8, 10), 3, masked=0.0), poni=poni)
+    assert setup(SeriesStart(1, "A"), geometry).poni_date == date
+
+
+def test_the_setup_tells_energies_and_mask() -> None:
+    geometry = synthetic.geometry((8, 10), 3, masked=0.0)
+    mask = np.zeros((8, 10), np.bool_)
+    mask[:2] = True
+    found = setup(SeriesStart(1, "A", energy_eV=12_000.0), geometry.masked(mask))
+    assert found.masked_share == 0.25
+    assert found.energy_eV == 12_000
+    assert found.poni_energy_eV == pytest.approx(12_398.4, rel=1e-4)

@@ -20,12 +20,14 @@ from ringwatch.messages import (
     SeriesEvent,
     SeriesResult,
     SeriesStart,
+    SmallImage,
     Snapshot,
 )
 from ringwatch.reduction.accumulation import Accumulation
 from ringwatch.reduction.series import SeriesReduction
 from ringwatch.reduction.settings import ReductionSettings
 from ringwatch.reduction.slots import SlotFiller
+from ringwatch.reduction.viewing import Viewing
 from ringwatch.stream.decompress import decode_into
 from ringwatch_gpu.batch import BatchIntegrator
 from ringwatch_gpu.geometry import Geometry
@@ -180,3 +182,28 @@ def test_a_batch_may_be_decoded_while_another_waits(played: Played) -> None:
     one = played.last(FrameRows).total_signal[0]
     played.series.reduce(second)
     assert played.last(FrameRows).total_signal[0] == 3 * one > 0
+
+
+class Person:
+    """Looks at the summed image once it is over."""
+
+    is_watching = False
+
+    def __init__(self) -> None:
+        self.seen: list[SmallImage] = []
+
+    def show(self, image: SmallImage) -> None:
+        self.seen.append(image)
+
+
+def test_the_last_image_is_shown_with_the_bins_of_its_pixels(played: Played, clock: FakeClock) -> None:
+    person = Person()
+    played.series._viewing = Viewing(person, clock)
+    played.reduce(frame(0, in_gaps=0), frame(1, in_gaps=0))
+    played.series.finish(SeriesEnd(1, "A"))
+    (image,) = person.seen
+    assert image.n_frames == 2
+    assert np.array_equal(image.bins.ravel(), GEOMETRY.bin_table)
+    used = image.bins < GEOMETRY.bins
+    assert set(image.counts[used & ~GAPS].tolist()) == {10.0}
+    assert np.isnan(image.counts[~used]).all()

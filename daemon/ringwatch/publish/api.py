@@ -1,11 +1,11 @@
 """The routes of the page: what the board and the publishers know in, HTTP answers out.
 
 / the page; /api/latest flat facts; /api/wait the same, once it is enough; /api/events server-sent events; /api/history
-curves; /metrics; /healthz. What may be asked for is in `orders`.
+curves; /metrics; /healthz. What may be asked for is in `orders`, profiles and image in `views`.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -15,16 +15,21 @@ from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from ringwatch.publish.board import Board
+from ringwatch.publish.board import TOPICS, Board
 from ringwatch.publish.flat import METRICS
 from ringwatch.publish.metrics import Metrics
 from ringwatch.publish.orders import Orders
 from ringwatch.publish.outlet import OutletFacts
+from ringwatch.publish.views import Views
 from ringwatch.wire import to_json
 
-EVENTS_PERIOD_S = 0.1
-"""At most ten updates a second for each page."""
+EVENTS_PERIOD_S = 0.2
+"""At most five updates a second for each page."""
+LOOK_S = 0.1
+"""So soon a script that waits is told."""
 KEEP_ALIVE_S = 15.0
+RETRY_MS = 1000
+"""So long a page waits before it asks again for a daemon that has gone."""
 LONGEST_WAIT_S = 3600.0
 STATUS_AGE_LIMIT_S = 10.0
 """The status comes every 2 s; a daemon silent for longer is stuck."""
@@ -46,12 +51,19 @@ class Api:
         True when the server wants to end: streams end then.
     orders
         What may be asked for.
+    views
+        What pages draw.
     """
 
     def __init__(
-        self, board: Board, outlets: Callable[[], Sequence[OutletFacts]], ending: Callable[[], bool], orders: Orders
+        self,
+        board: Board,
+        outlets: Callable[[], Sequence[OutletFacts]],
+        ending: Callable[[], bool],
+        orders: Orders,
+        views: Views,
     ) -> None:
-        self._board = board
+        self._board, self._views = board, views
         self._outlets = outlets
         self._ending = ending
         self._orders = orders
@@ -65,6 +77,7 @@ class Api:
             Route("/api/wait", self._wait),
             *self._orders.routes(),
             Route("/api/history", self._history),
+            *self._views.routes(),
             Route("/api/events", self._events),
             Route("/metrics", self._metrics_text),
             Route("/healthz", self._health),
@@ -90,7 +103,7 @@ class Api:
         while not (outcome := self._outcome(after)) and asyncio.get_running_loop().time() < deadline_s:
             if self._ending() or await request.is_disconnected():
                 break
-            await asyncio.sleep(EVENTS_PERIOD_S)
+            await asyncio.sleep(LOOK_S)
         return _json({"outcome": outcome or "timeout", **self._facts()})
 
     def _closed_series(self) -> str | None:
@@ -117,8 +130,11 @@ class Api:
         points = {name: {"n_frames": n_frames, "value": value} for name, (n_frames, value) in curves.items()}
         return _json({"measure": measure, **points})
 
-    async def _events(self, _: Request) -> Response:
-        return StreamingResponse(self._changes(), media_type="text/event-stream")
+    async def _events(self, request: Request) -> Response:
+        """All topics, or those of ``topics=snapshot,status``; the facts of the page come with any change."""
+        asked = request.query_params.get("topics")
+        topics = TOPICS if asked is None else frozenset(asked.split(",")) & TOPICS
+        return StreamingResponse(self._changes(topics), media_type="text/event-stream")
 
     async def _metrics_text(self, _: Request) -> Response:
         return Response(self._metrics.text(), media_type=CONTENT_TYPE_LATEST)
@@ -133,7 +149,7 @@ class Api:
 
     def _facts(self) -> dict[str, Any]:
         facts = self._board.latest()
-        return facts | {"problem": " ".join(self._problems(facts))}
+        return facts | {"problem": " ".join(self._problems(facts)), "control": self._orders.is_open}
 
     def _problems(self, facts: Mapping[str, Any]) -> list[str]:
         """Why the daemon is not healthy; empty while it is."""
@@ -143,15 +159,17 @@ class Api:
             problems.append(f"The daemon has said nothing for {age_s:.0f} s.")
         return problems + [f"Publisher {one.name} is down: {one.error}." for one in self._outlets() if not one.healthy]
 
-    async def _changes(self) -> AsyncIterator[str]:
+    async def _changes(self, topics: Collection[str]) -> AsyncIterator[str]:
         """Newest message of each topic that changed, and after them the facts of the page (event ``latest``)."""
         seen, quiet_s = 0, 0.0
+        yield f"retry: {RETRY_MS}\n\n"
         while not self._ending():
-            messages, seen = self._board.changes(seen)
+            before = seen
+            messages, seen = self._board.changes(before, topics)
             for message in messages:
                 yield _event(message["type"], message)
-            quiet_s = 0.0 if messages else quiet_s + EVENTS_PERIOD_S
-            if messages or quiet_s >= KEEP_ALIVE_S:
+            quiet_s = 0.0 if seen > before else quiet_s + EVENTS_PERIOD_S
+            if seen > before or quiet_s >= KEEP_ALIVE_S:
                 quiet_s = 0.0
                 yield _event("latest", self._facts())
             await asyncio.sleep(EVENTS_PERIOD_S)

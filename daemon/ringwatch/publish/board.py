@@ -4,7 +4,7 @@ Written by the publisher's thread and read by the web server's.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from threading import Lock
 from typing import Any
 
@@ -14,6 +14,7 @@ from ringwatch.messages import (
     FrameRows,
     Metric,
     Profile,
+    ProfileKind,
     Result,
     SeriesEvent,
     SeriesResult,
@@ -27,6 +28,7 @@ from ringwatch.publish.history import MEASURES, History, Points
 from ringwatch.publish.sentence import fault, verdict
 
 Numbers = dict[str, float | None]
+TOPICS = frozenset({"series", "frames", "snapshot", "decision", "stop", "status"})
 
 
 class Board:
@@ -51,7 +53,7 @@ class Board:
         self._data_s: float | None = None
         self._status_s: float | None = None
         self._warning = ""
-        self._doubts: dict[str, str | None] = {}
+        self._profiles: dict[tuple[ProfileKind, str], Profile] = {}
         self.event: SeriesEvent | None = None
         self.rows: FrameRows | None = None
         self.snapshot: Snapshot | None = None
@@ -60,20 +62,20 @@ class Board:
         self.status: Status | None = None
 
     def update(self, result: Result) -> None:
-        """Take note of a result; of profiles only the warnings are shown, of final sums nothing."""
+        """Take note of a result; of final sums nothing is shown."""
         if isinstance(result, SeriesResult):
             return
         with self._lock:
             if isinstance(result, Profile):
-                self._doubts[result.kind] = result.warning
+                self._profiles[result.kind, result.source] = result
                 return
             self._take(result)
             topic = payload.topic(result)
             self._counts[topic] += 1
             self._versions[topic] = self._counts.total()
 
-    def changes(self, seen: int) -> tuple[list[dict[str, Any]], int]:
-        """Newest message of each topic that changed after version ``seen`` (0: all there is), and the version now."""
+    def changes(self, seen: int, topics: Collection[str] = TOPICS) -> tuple[list[dict[str, Any]], int]:
+        """Newest message of those topics that changed after version ``seen`` (0: all there is), and the version now."""
         with self._lock:
             newest = {
                 "series": self.event,
@@ -84,14 +86,20 @@ class Board:
                 "status": self.status,
             }
             counts, now = dict(self._counts), self._counts.total()
-            changed = sorted((version, topic) for topic, version in self._versions.items() if version > seen)
-        messages = [(newest[topic], counts[topic]) for _, topic in changed]
+            changed = sorted((self._versions.get(topic, 0), topic) for topic in topics)
+        messages = [(newest[topic], counts[topic]) for version, topic in changed if version > seen]
         return [_thinned(payload.payload(result, count)) for result, count in messages if result is not None], now
 
     def curves(self, measure: Metric) -> dict[str, Points]:
         """Curves of one measure against the number of frames."""
         with self._lock:
             return self._history.curves(measure)
+
+    def profiles(self) -> dict[ProfileKind, Profile]:
+        """The newest profile of each kind: the summed image's, else the union's."""
+        with self._lock:
+            known = sorted(self._profiles.items(), key=lambda item: item[0][1], reverse=True)
+        return {kind: profile for (kind, _), profile in known}  # "accumulated" comes after "union", and stays
 
     def spottiness(self) -> dict[str, Numbers]:
         """The newest numbers by their source: frame, accumulated, averaged, union."""
@@ -127,7 +135,7 @@ class Board:
         with self._lock:
             event, snapshot, status, warning = self.event, self.snapshot, self.status, self._warning
             numbers, decision, statistics, stop = self.spottiness(), self.decision, self.statistics, self.stop
-            doubts = dict(self._doubts)
+            doubts = {kind: profile.warning for (kind, _), profile in self._profiles.items()}
             ages = {"age_s": self._age_s(self._data_s), "status_age_s": self._age_s(self._status_s)}
         shown = measure(numbers)
         said = {name: of[shown] for name, of in numbers.items()}
@@ -139,6 +147,7 @@ class Board:
             "profile_warning": " ".join(f"Profile {kind}: {why}." for kind, why in doubts.items() if why),
             "measure": decision.metric if decision else shown,
             **_origin(event),
+            **flat.setup(event.setup if event else None),
             **flat.decision(decision),
             "decision_n_frames": decision.n_frames if decision else None,
             **flat.stop(stop),
@@ -174,7 +183,7 @@ class Board:
             self.rows = self.snapshot = self.stop = self._data_s = None
         if (before.unique_id, before.generation) != (event.origin.unique_id, event.origin.generation):
             self.decision = None
-            self._doubts.clear()
+            self._profiles.clear()
         if event.event in {"start", "joined"}:
             late = "The start of the series was missed." if event.event == "joined" else ""
             self._warning = f"{late} {event.reason}".strip()
@@ -197,7 +206,7 @@ def measure(numbers: Mapping[str, Numbers]) -> str:
 
 
 def _thinned(message: dict[str, Any]) -> dict[str, Any]:
-    """A message without its one array that has an entry for each radial bin: pages get ten snapshots a second."""
+    """A message without its one array that has an entry for each radial bin: pages get five snapshots a second."""
     accumulated = message.get("accumulated")
     if accumulated and accumulated["statistics"]:
         del accumulated["statistics"]["bin_spottiness"]
@@ -237,6 +246,8 @@ def _snapshot(snapshot: Snapshot | None) -> dict[str, Any]:
         **{fate: _flat(count) for fate, count in counts.items()},
         "missing": snapshot.missing,
         "detector_dropped": snapshot.detector_dropped,
+        "saturated_pixels": snapshot.saturated_pixels,
+        "beam_down_since": snapshot.beam_down_since,
     }
 
 

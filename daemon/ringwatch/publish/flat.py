@@ -7,7 +7,7 @@ An estimate is four of them: ``spots``, ``spots_low``, ``spots_high`` and ``spot
 from dataclasses import fields
 from typing import get_args
 
-from ringwatch.messages import Decision, Estimate, Forecast, Metric, Scalar, Score, Statistics, StopReport
+from ringwatch.messages import Decision, Estimate, Forecast, Metric, Scalar, Score, Setup, Statistics, StopReport
 
 METRICS: tuple[Metric, ...] = get_args(Metric)
 _PARTS = {"value": "", "low": "_low", "high": "_high", "bound": "_bound"}
@@ -34,6 +34,11 @@ def decision(made: Decision | None) -> dict[str, Scalar]:
         **_members(Forecast, forecast, "forecast"),
         **_members(Score, score, "score"),
     }
+
+
+def setup(known: Setup | None) -> dict[str, Scalar]:
+    """With what is measured."""
+    return {member.name: getattr(known, member.name, None) for member in fields(Setup)}
 
 
 def stop(report: StopReport | None) -> dict[str, Scalar]:

@@ -52,6 +52,11 @@ class Orders:
     def __init__(self, asks: Mapping[str, Ask], token: str | None) -> None:
         self._asks, self._token = asks, token
 
+    @property
+    def is_open(self) -> bool:
+        """Whether anything may be asked for at all."""
+        return self._token is not None
+
     def routes(self) -> list[Route]:
         """One for each name."""
         return [Route(f"/api/{name}", self._answer_to(name), methods=["POST"]) for name in self._asks]

@@ -111,6 +111,8 @@ def _snapshot(snapshot: Snapshot) -> dict[str, Any]:
         **fates(snapshot.fates),
         "missing": snapshot.missing,
         "detector_dropped": snapshot.detector_dropped,
+        "saturated_pixels": snapshot.saturated_pixels,
+        "beam_down_since": snapshot.beam_down_since,
     }
 
 

@@ -10,12 +10,13 @@ from starlette.applications import Starlette
 
 from ringwatch.clock import Clock
 from ringwatch.errors import PublishError
-from ringwatch.messages import Result
+from ringwatch.messages import Result, SmallImage
 from ringwatch.publish.api import Api
 from ringwatch.publish.board import Board
 from ringwatch.publish.guard import Guard
 from ringwatch.publish.orders import Orders
 from ringwatch.publish.outlet import OutletFacts
+from ringwatch.publish.views import Views
 
 MAX_CONNECTIONS = 200
 _STOP_S = 2.0
@@ -50,7 +51,8 @@ class WebPublisher:
     ) -> None:
         self._bind = bind
         self._board = Board(clock)
-        self._api = Api(self._board, outlets, self._ending, orders or Orders({}, None))
+        self._views = Views(self._board, clock)
+        self._api = Api(self._board, outlets, self._ending, orders or Orders({}, None), self._views)
         self._server: uvicorn.Server | None = None
         self._thread: Thread | None = None
         self.url = ""
@@ -69,7 +71,7 @@ class WebPublisher:
         self._server = uvicorn.Server(_config(Guard(Starlette(routes=self._api.routes()), host)))
         self._thread = Thread(target=_serve, args=(self._server, listener), name="web-server", daemon=True)
         self._thread.start()
-        _log.info("page", url=self.url, seen_from=_seen_from(host, port))
+        _log.info(f"page: {self.url} ({_seen_from(host, port)})")
 
     def publish(self, result: Result) -> None:
         """Show a result.
@@ -82,6 +84,15 @@ class WebPublisher:
         if self._thread is None or not self._thread.is_alive():
             raise PublishError("the web server has ended")
         self._board.update(result)
+
+    @property
+    def is_watching(self) -> bool:
+        """Whether somebody looks at the summed image now."""
+        return self._views.is_watching
+
+    def show(self, image: SmallImage) -> None:
+        """Keep a summed image for those who look; from any thread, never waits."""
+        self._views.show(image)
 
     def close(self) -> None:
         """End all connections and free the port."""
@@ -98,7 +109,8 @@ def _seen_from(host: str, port: int) -> str:
     """Who can open the page, and how others get to it."""
     if host not in {"127.0.0.1", "::1", "localhost"}:
         return "every machine that reaches this one"
-    return f"this machine only; from another one: ssh -L {port}:127.0.0.1:{port} THIS_MACHINE, or set web.bind"
+    tunnel = f"ssh -L {port}:127.0.0.1:{port} {socket.gethostname()}"
+    return f"this machine only; from the control room: {tunnel}, or set web.bind"
 
 
 def _config(app: Guard) -> uvicorn.Config:

@@ -9,7 +9,16 @@ from numpy.typing import NDArray
 
 from ringwatch.clock import Clock
 from ringwatch.config import WindowConfig
-from ringwatch.messages import Accumulated, FrameProfiles, FrameRows, Origin, Profile, Spottiness, Statistics
+from ringwatch.messages import (
+    Accumulated,
+    FrameProfiles,
+    FrameRows,
+    Origin,
+    Profile,
+    SmallImage,
+    Spottiness,
+    Statistics,
+)
 from ringwatch.reduction.recent import RecentSums
 from ringwatch.reduction.statistics import Measurements, SpotStatistics
 from ringwatch_gpu import exact, monitor
@@ -19,6 +28,7 @@ from ringwatch_gpu.exact import Words
 from ringwatch_gpu.noise import Noise, PixelVariance, modelled
 from ringwatch_gpu.reference import ImageSums
 from ringwatch_gpu.rejection import Method
+from ringwatch_gpu.small_image import middle_bins
 from ringwatch_gpu.split_sums import SplitFrameSums
 from ringwatch_gpu.spottiness import spottiness, spottiness_class
 from ringwatch_gpu.summed_image import image_profile
@@ -163,6 +173,12 @@ class Accumulator:
             self.n_frames, self._spottiness(self._image_profile), self._spottiness(averaged), statistics
         )
         return statistics
+
+    def small_image(self) -> SmallImage:
+        """The summed image to look at."""
+        counts = self.integrator.small_image(self.n_frames) * np.float32(self.union.signal_quantum)
+        bins = middle_bins(self.integrator.geometry)
+        return SmallImage(self.origin, self._clock.time_ns(), self.n_frames, counts, bins)
 
     @property
     def drift_since(self) -> int | None:

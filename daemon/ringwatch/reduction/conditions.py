@@ -1,11 +1,14 @@
 """Rows of frames in, the conditions of the measurement out: beam, saturation, lost frames, header against PONI."""
 
 import math
+import re
 import time
 from collections import deque
 from statistics import median
 
-from ringwatch.messages import FrameRows, SeriesStart
+import numpy as np
+
+from ringwatch.messages import FrameRows, SeriesStart, Setup
 from ringwatch.stop.evaluation import Conditions
 from ringwatch_gpu.geometry import Geometry
 
@@ -14,6 +17,8 @@ _DARK, _WEAK = 0.5, 0.1
 _SIGNIFICANT = 5.0
 _DARK_IN_A_ROW = 3
 _TOLERANCE = 1e-3
+_PONI_DATE = re.compile(r"^# Calibration done (?:on|at) (.{1,40})$", re.MULTILINE)
+"""As pyFAI writes it above each calibration."""
 
 
 class ConditionWatch:
@@ -47,15 +52,26 @@ class ConditionWatch:
         """The conditions now, for frames of so many bits a pixel."""
         fates = self._start.fates
         lost = fates.missing + fates.skipped + fates.malformed.total()
-        down = len(self._dark) >= _DARK_IN_A_ROW
         return Conditions(
             pixel_bits=pixel_bits,
             mismatch=self._mismatch,
             lost_share=lost / max(lost + fates.reduced, 1),
-            saturated_pixels=self._saturated_pixels(),
-            beam_down_since=_time_of_day(self._dark_since_ns) if down else None,
+            saturated_pixels=self.saturated_pixels or 0.0,
+            beam_down_since=self.beam_down_since,
             drift_since=drift_since,
         )
+
+    @property
+    def beam_down_since(self) -> str | None:
+        """Time of day; None while there is beam."""
+        return _time_of_day(self._dark_since_ns) if len(self._dark) >= _DARK_IN_A_ROW else None
+
+    @property
+    def saturated_pixels(self) -> float | None:
+        """Pixels a frame that are invalid beyond those that always are; None if nobody says what saturates."""
+        if self._start.saturation is None or self._least_masked is None:
+            return None
+        return self._masked / self._frames - self._least_masked
 
     def _see_beam(self, total: float, time_ns: int) -> None:
         """A frame with less than half of the usual counts is dark; the usual is the median of the bright ones.
@@ -73,11 +89,16 @@ class ConditionWatch:
             self._bright.append(total)
         self._dark.clear()
 
-    def _saturated_pixels(self) -> float:
-        """Pixels a frame that are invalid beyond those that always are, where the detector says what saturates."""
-        if self._start.saturation is None or self._least_masked is None:
-            return 0.0
-        return self._masked / self._frames - self._least_masked
+
+def setup(start: SeriesStart, geometry: Geometry) -> Setup:
+    """With what a series is reduced, in the words of a person who checks it."""
+    made = _PONI_DATE.search(geometry.poni)
+    return Setup(
+        energy_eV=start.energy_eV,
+        poni_energy_eV=geometry.energy_eV,
+        poni_date=made[1].strip() if made else None,
+        masked_share=float(np.mean(geometry.bin_table == geometry.bins)),
+    )
 
 
 def header_mismatch(start: SeriesStart, geometry: Geometry) -> str:

@@ -24,6 +24,7 @@ from ringwatch.reduction.series import Publish, SeriesReduction
 from ringwatch.reduction.settings import ReductionSettings
 from ringwatch.reduction.slots import DecodeInto, Filling, SlotFiller
 from ringwatch.reduction.throughput import Throughput
+from ringwatch.reduction.viewing import Viewer
 from ringwatch_gpu.batch import SLOT_SETS, BatchIntegrator, compile_kernels
 from ringwatch_gpu.errors import DeviceError, GeometryError
 from ringwatch_gpu.geometry import Geometry
@@ -58,6 +59,8 @@ class Reduction:
         How a frame is decoded.
     publish
         Where results go; must not wait.
+    viewer
+        Who may want to see the summed image.
     """
 
     def __init__(
@@ -71,10 +74,11 @@ class Reduction:
         publish: Publish,
         settings: ReductionSettings,
         clock: Clock,
+        viewer: Viewer | None = None,
     ) -> None:
         threadpool_limits(1, "blas")  # the statistics' matrices are small: other threads only spin, at twice the cost
         self._get_batch, self._take_full_batch, self._backlog = get_batch, take_full_batch, backlog
-        self._geometries = geometries
+        self._geometries, self._viewer = geometries, viewer
         self._device, self._publish, self._settings, self._clock = device, publish, settings, clock
         self._filler = SlotFiller(decode_into, settings.decoder_threads)
         self._integrator: BatchIntegrator | None = None
@@ -166,6 +170,7 @@ class Reduction:
                 self._settings,
                 self._publish,
                 self._clock,
+                self._viewer,
             )
         except (GeometryError, UnsupportedEncoding, ConfigError) as error:
             self._refuse(start, str(error))

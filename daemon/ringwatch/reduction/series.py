@@ -13,9 +13,10 @@ from ringwatch.clock import Clock
 from ringwatch.messages import Frame, FrameRows, Result, SeriesEnd, SeriesEvent, SeriesStart, Snapshot
 from ringwatch.reduction.accumulation import Accumulation
 from ringwatch.reduction.accumulator import Accumulator
-from ringwatch.reduction.conditions import ConditionWatch, flat_field, header_mismatch
+from ringwatch.reduction.conditions import ConditionWatch, flat_field, header_mismatch, setup
 from ringwatch.reduction.settings import ReductionSettings
 from ringwatch.reduction.slots import Filling, SlotFiller, gap_dummy
+from ringwatch.reduction.viewing import Viewer, Viewing
 from ringwatch_gpu import monitor
 from ringwatch_gpu.batch import SLOT_SETS, BatchIntegrator
 from ringwatch_gpu.each_frame import FrameRejection
@@ -44,6 +45,8 @@ class SeriesReduction:
         Pixels that hold no data by construction.
     get_integrator
         Gives the integrator for a geometry and a pixel type, at the latest at the first frame.
+    viewer
+        Who may want to see the summed image.
 
     Attributes
     ----------
@@ -63,10 +66,12 @@ class SeriesReduction:
         settings: ReductionSettings,
         publish: Publish,
         clock: Clock,
+        viewer: Viewer | None = None,
     ) -> None:
         self.start, self.accumulation, self.geometry = start, accumulation, accumulation.geometry
         self._gaps, self._get_integrator, self._filler = gaps, get_integrator, filler
         self._settings, self._publish, self._clock = settings, publish, clock
+        self._viewing = Viewing(viewer, clock)
         self._is_ready = False
         self._each_frame: FrameRejection | None = None
         self._evaluated_s = self._snapshot_s = clock.monotonic_s()
@@ -74,7 +79,7 @@ class SeriesReduction:
         self._published_frames = accumulation.n_frames
         self.n_frames = self._slot_set = 0
         mismatch = header_mismatch(start, self.geometry)
-        self._conditions = ConditionWatch(start, mismatch)
+        self._conditions, self._setup = ConditionWatch(start, mismatch), setup(start, self.geometry)
         warnings = filter(None, (mismatch, flat_field(start, self.geometry)))
         self._event("joined" if start.joined else "start", " ".join(warnings))
         if start.dtype is not None:
@@ -253,6 +258,7 @@ class SeriesReduction:
             self._rejected_s = now_s
         for profile in profiles:
             self._publish(profile)
+        self._viewing.look(accumulator, is_last=is_last)
         rule = self.accumulation.rule
         if rule is None:
             return
@@ -283,6 +289,8 @@ class SeriesReduction:
                 detector_dropped=None,
                 frames_expected=self._frames_expected(),
                 window=self._settings.window_text,
+                saturated_pixels=self._conditions.saturated_pixels,
+                beam_down_since=self._conditions.beam_down_since,
             )
         )
 
@@ -309,5 +317,6 @@ class SeriesReduction:
                 unit=geometry.unit,
                 exact=geometry.is_exact,
                 sums_shape=(rows, words),
+                setup=self._setup,
             )
         )

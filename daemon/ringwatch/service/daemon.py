@@ -195,6 +195,7 @@ class Daemon:
             self._publish,
             self._settings,
             self._clock,
+            self.web,
         )
 
     def _make_feed(self) -> Feed:

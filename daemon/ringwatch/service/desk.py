@@ -42,6 +42,7 @@ class Desk:
     def asks(self) -> dict[str, Ask]:
         """By name."""
         return {
+            "token": Ask(lambda _: "The token is right."),
             "stop": Ask(lambda _: self._control().stop_now()),
             "hold": Ask(lambda _: self._control().hold()),
             "reset": Ask(self._reset),

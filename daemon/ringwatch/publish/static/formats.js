@@ -1,14 +1,14 @@
 // Numbers in, the text a person reads out; what is not known is a dash.
 
 export const METRICS = {
-  spottiness_rings: { label: "spottiness of the summed rings", ratio: true },
-  spottiness: { label: "spottiness of the summed image", ratio: true },
-  spottiness_weighted: { label: "spottiness of the summed image, by intensity", ratio: true },
-  excess: { label: "spottiness without photon noise", ratio: true },
-  ring_uncertainty: { label: "uncertainty of the rings", ratio: true },
-  relative_error: { label: "relative error of the bins", ratio: true },
-  spots: { label: "crystallites on a ring", ratio: false },
-  counts: { label: "counts of a ring", ratio: false },
+  spottiness_rings: { label: "spottiness of the summed rings", axis: "spottiness", ratio: true },
+  spottiness: { label: "spottiness of the summed image", axis: "spottiness", ratio: true },
+  spottiness_weighted: { label: "spottiness of the summed image, by intensity", axis: "spottiness", ratio: true },
+  excess: { label: "spottiness without photon noise", axis: "excess", ratio: true },
+  ring_uncertainty: { label: "uncertainty of the rings", axis: "uncertainty", ratio: true },
+  relative_error: { label: "relative error of the bins", axis: "error", ratio: true },
+  spots: { label: "crystallites on a ring", axis: "crystallites", ratio: false },
+  counts: { label: "counts of a ring", axis: "counts", ratio: false },
 };
 
 const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
@@ -41,9 +41,9 @@ export function duration(seconds) {
 
 // "About 18 s more (11–31)"; empty where there is no forecast.
 export function forecast(seconds, low, high) {
-  if (!isNumber(seconds)) return "";
+  if (!(isNumber(seconds) && seconds > 0)) return "";
   const [unit, name] = seconds < 100 ? [1, "s"] : seconds < 6000 ? [60, "min"] : [3600, "h"];
-  const rounded = (value) => plain(value / unit, 2);
+  const rounded = (value) => plain(Math.ceil(value / unit), 2);
   const upper = isNumber(high) ? `–${rounded(high)}` : " or more";
   return `About ${rounded(seconds)} ${name} more${isNumber(low) ? ` (${rounded(low)}${upper})` : ""}`;
 }

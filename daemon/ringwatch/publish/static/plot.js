@@ -1,160 +1,39 @@
-// The curves of one measure in (api/history), one log-log plot with its legend out.
-
-import { METRICS, plain } from "./formats.js";
-
-const CURVES = [
-  { name: "frame", label: "each frame", color: "--frame", width: 1 },
-  { name: "union", label: "union of pixels (not a measure of convergence)", color: "--union", width: 2, dash: [10, 6] },
-  { name: "noise", label: "1/√N for reference", color: "--soft", width: 2, dash: [2, 6] },
-  { name: "target", label: "target", color: "--good", width: 3, dash: [16, 6] },
-  { name: "low", of: "accumulated", color: "--band", width: 0 },
-  { name: "high", of: "accumulated", color: "--band", width: 0 },
-  { name: "accumulated", label: "summed image", color: "--accumulated", width: 4 },
-];
-const BAND = ["high", "low"].map((name) => CURVES.findIndex((curve) => curve.name === name) + 1);
-const NOTHING = { n_frames: [], value: [] };
-
-function color(name) {
-  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-}
-
-// A logarithmic axis has no place for zero and below.
-function positive({ n_frames, value }) {
-  return [n_frames, value.map((one) => (one > 0 ? one : null))];
-}
-
-// 1, 2 and 5 of each decade carry a label.
-function isRound(tick) {
-  if (tick === null || tick <= 0) return false;
-  const mantissa = tick / 10 ** Math.floor(Math.log10(tick) + 1e-9);
-  return [1, 2, 5].some((one) => Math.abs(mantissa - one) < 1e-6);
-}
-
-function axis(label, values) {
-  const size = Math.round(Math.min(22, Math.max(13, window.innerWidth / 90)));
-  const font = `${size}px system-ui, "DejaVu Sans", sans-serif`;
-  const line = { stroke: color("--line"), width: 1 };
-  return {
-    label, values, font, labelFont: font, stroke: color("--soft"), grid: line, ticks: line,
-    labelSize: size * 1.5, labelGap: 0, gap: size / 3, size: label === "frames" ? size * 1.6 : size * 4.2,
-  };
-}
-
-function sample(variable, width, dash) {
-  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  const line = document.createElementNS("http://www.w3.org/2000/svg", "line");
-  const attributes = { x1: "0", x2: "100%", y1: "50%", y2: "50%", stroke: color(variable) };
-  for (const [name, value] of Object.entries(attributes)) line.setAttribute(name, value);
-  line.style.strokeWidth = String(width);
-  if (dash) line.style.strokeDasharray = dash.map((one) => one / 2).join(" ");
-  svg.setAttribute("aria-hidden", "true");
-  svg.append(line);
-  return svg;
-}
+// Options and columns in, a uPlot that follows its place and its data, and keeps what the reader has zoomed into, out.
 
 export class Plot {
   #place;
-  #legend;
-  #hidden = new Set();
-  #history = null;
-  #target = null;
   #drawn = null;
+  #zoomed = false;
 
-  constructor(place, legend) {
+  constructor(place) {
     this.#place = place;
-    this.#legend = legend;
     new ResizeObserver(() => this.#drawn?.setSize(this.#size())).observe(place);
   }
 
-  // New curves; `target` is a number, or null where the measure has none.
-  show(history, target) {
-    const same = this.#drawn !== null && history.measure === this.#history.measure && target === this.#target;
-    this.#history = history;
-    this.#target = target;
-    if (same) this.#drawn.setData(this.#columns());
-    else this.draw();
+  get exists() {
+    return this.#drawn !== null;
   }
 
   // Everything anew, also when the colours have changed.
-  draw() {
-    if (this.#history === null) return;
+  draw(options, columns) {
     this.#drawn?.destroy();
-    this.#showLegend();
-    this.#drawn = new uPlot(this.#options(), this.#columns(), this.#place);
-  }
-
-  #columns() {
-    const curves = { ...this.#history, noise: this.#noise(), target: this.#goal() };
-    return uPlot.join(CURVES.map(({ name }) => positive(curves[name])));
-  }
-
-  // First and last number of frames; the reference lines go from one to the other.
-  #span() {
-    const { accumulated, frame } = this.#history;
-    const [first, ...more] = [accumulated, frame].flatMap(({ n_frames: n }) => (n.length ? [n[0], n[n.length - 1]] : []));
-    return first === undefined ? null : [first, Math.max(...more, 10 * first)];
-  }
-
-  // 1/√N through the first point of the summed image: what independent grains would follow.
-  #noise() {
-    const { n_frames: n, value } = this.#history.accumulated;
-    if (n.length === 0 || !METRICS[this.#history.measure].ratio) return NOTHING;
-    const last = this.#span()[1];
-    return { n_frames: [n[0], last], value: [value[0], value[0] * Math.sqrt(n[0] / last)] };
-  }
-
-  #goal() {
-    const span = this.#span();
-    return this.#target === null || span === null ? NOTHING : { n_frames: span, value: [this.#target, this.#target] };
-  }
-
-  #shown({ name, of }) {
-    return !this.#hidden.has(of ?? name);
-  }
-
-  #options() {
-    const { ratio, label } = METRICS[this.#history.measure];
-    const series = CURVES.map((curve) => ({
-      label: curve.label, width: curve.width, dash: curve.dash, stroke: color(curve.color), spanGaps: true,
-      points: { show: false }, show: this.#shown(curve),
-    }));
-    const value = (one) => (ratio ? `${plain(100 * one, 2)} %` : plain(one, 2));
-    return {
-      ...this.#size(),
-      legend: { show: false },
-      cursor: { points: { show: false }, drag: { x: true, y: true, uni: 30 } },
-      scales: {
-        x: { time: false, distr: 3, range: (_, low, high) => [low ?? 1, Math.max(high ?? 10, 10 * (low ?? 1))] },
-        y: { distr: 3, range: (_, low, high) => (low === null ? [0.01, 1] : [Math.min(low, high / 4) / 1.2, high * 1.2]) },
-      },
-      axes: [
-        axis("frames", (_, ticks) => ticks.map((n) => (isRound(n) ? String(n) : null))),
-        axis(label, (_, ticks) => ticks.map((tick) => (isRound(tick) ? value(tick) : null))),
-      ],
-      series: [{}, ...series],
-      bands: [{ series: BAND, fill: color("--band") }],
+    this.#zoomed = false;
+    const hooks = {
+      setSelect: [({ select }) => { this.#zoomed = select.width > 0 || select.height > 0; }],
+      setScale: [({ scales: { x } }, key) => { if (key === "x") this.#place.dataset.range = `${x.min} ${x.max}`; }],
     };
+    const cursor = { points: { show: false }, drag: { x: true, y: true, uni: 30 } };
+    this.#drawn = new uPlot({ legend: { show: false }, cursor, hooks, ...options, ...this.#size() }, columns, this.#place);
+    this.#drawn.over.addEventListener("dblclick", () => { this.#zoomed = false; });
+  }
+
+  update(columns) {
+    this.#drawn.setData(columns, !this.#zoomed);
+    if (this.#zoomed) this.#drawn.redraw();
   }
 
   #size() {
     const { width, height } = this.#place.getBoundingClientRect();
     return { width: Math.floor(width), height: Math.floor(height) };
-  }
-
-  #showLegend() {
-    const named = CURVES.filter(({ name, label }) => label && (name !== "target" || this.#target !== null));
-    this.#legend.replaceChildren(...named.map((curve) => this.#button(curve)).reverse());
-  }
-
-  #button({ name, label, color: variable, width, dash }) {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.setAttribute("aria-pressed", String(!this.#hidden.has(name)));
-    button.append(sample(variable, width, dash), label);
-    button.addEventListener("click", () => {
-      this.#hidden[this.#hidden.has(name) ? "delete" : "add"](name);
-      this.draw();
-    });
-    return button;
   }
 }
