@@ -52,11 +52,6 @@ def test_other_profiles_have_their_kind_in_the_name(path):
         write_xye(path, "quantile")
 
 
-def test_pyfai_reads_it_as_it_reads_its_own(path, tmp_path):
-    """Three columns that numpy.loadtxt understands are what pyFAI and GSAS-II's reader ask for."""
-    assert np.loadtxt(write_xye(path), unpack=True).shape == (3, 2)
-
-
 @pytest.mark.parametrize(
     ("unit", "radial"),
     [

@@ -141,6 +141,16 @@ def test_silx_opens_the_accumulated_pattern_by_itself(path, results):
         assert plot.interpretation == "spectrum"
 
 
+def test_pyfai_opens_the_accumulated_pattern_by_itself(path, results):
+    from pyFAI.io.nexus import Nexus
+
+    shown = results.profile(source="accumulated")
+    with Nexus(str(path), "r") as file:
+        data = file.get_default_NXdata()
+        np.testing.assert_array_equal(data["I"][0], shown.intensity)
+        np.testing.assert_array_equal(data["I_errors"][0], shown.sem)
+
+
 PLOTS = [f"plots/{name}" for name in ("frames", "snapshots", "decisions", "rings", "image")]
 GROUPS = [*PLOTS, "profiles/mean_union", "profiles/mean_accumulated"]
 
