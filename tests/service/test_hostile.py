@@ -13,11 +13,11 @@ import pytest
 from numpy.typing import NDArray
 from tests.service.test_daemon import PATIENCE_S, POWDER, Detector, Watched, expected_words
 from tests.stream import hostile, wire
-from tests.stream.hostile import HOSTILE, SAID, Hostile, Running
+from tests.stream.hostile import HOSTILE, REFUSED, STARTS, Hostile, Running, Start
 
 from ringwatch.config import Config
 from ringwatch.messages import Fates, Frame, SeriesEnd, SeriesEvent, SeriesResult, SeriesStart, Snapshot
-from ringwatch.publish.result_file import read_result
+from ringwatch.publish.result_file import StoredResult, read_result
 from ringwatch.stream.encode import ENCODERS
 from ringwatch_gpu.geometry import Geometry
 from ringwatch_gpu.validity import Validity
@@ -124,23 +124,51 @@ def test_a_hostile_message_costs_nothing_but_itself(
 
 
 @pytest.fixture(scope="module")
-def filed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
-    """A daemon that also writes files, and one series of 2 s at least so that the file is flushed while it runs."""
-    folder = tmp_path_factory.mktemp("filed")
+def filing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
+    """A daemon that also writes files."""
+    folder = tmp_path_factory.mktemp("filing")
     line = Line(folder, hdf5={"root": str(folder)})
     yield line
     line.close()
 
 
-@pytest.mark.parametrize("name", SAID)
-def test_what_a_start_says_wrongly_costs_nothing(filed: Line, expected: NDArray[np.uint64], name: str) -> None:
-    """Sums, file, sockets: whatever the header says, all that is published is published."""
-    series = replace(new_series(), unique_id="")
-    filed.detector.raw(*hostile.v2_start(series.series, **SAID[name]))
-    filed.send_frames("v2", replace(series, unique_id=f"hostile {series.series}"))
-    filed.detector.raw(*ENCODERS["v2"].end(SeriesEnd(series.series, f"hostile {series.series}")))
-    result = filed.result(series.series)
-    assert np.array_equal(result.sums, expected)
-    following = filed.send_series("v2")
-    assert np.array_equal(filed.result(following).sums, expected)
-    assert [outlet.facts.failures for outlet in filed.watched.daemon._outlets] == [0, 0, 0]
+def send_behind(line: Line, start: Start) -> SeriesStart:
+    series = new_series()
+    for parts in start.messages(series.series):
+        line.detector.raw(*parts)
+    series = replace(series, unique_id=hostile.name_of(series.series))
+    line.send_frames(start.version, series)
+    line.detector.raw(*ENCODERS[start.version].end(SeriesEnd(series.series, series.unique_id)))
+    return series
+
+
+def wait_for_file(line: Line, series: int) -> StoredResult:
+    """What the file of a series holds, once it is written without a single failure."""
+    deadline_s = time.monotonic() + PATIENCE_S
+    while True:
+        failed = {outlet.facts.name: outlet.facts.error for outlet in line.watched.daemon._outlets if outlet.facts.failures}
+        assert not failed
+        path = line.watched.daemon.hdf5.last_path
+        if path is not None and int(path.stem[-6:]) == series:
+            return read_result(path)
+        assert time.monotonic() < deadline_s, path
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("start", STARTS, ids=[start.name for start in STARTS])
+def test_what_a_start_says_wrongly_costs_nothing(filing: Line, expected: NDArray[np.uint64], start: Start) -> None:
+    series = send_behind(filing, start)
+    assert np.array_equal(filing.result(series.series).sums, expected)
+    following = filing.send_series(start.version)
+    assert np.array_equal(filing.result(following).sums, expected)
+    wait_for_file(filing, following)
+
+
+@pytest.mark.parametrize("start", REFUSED, ids=[start.name for start in REFUSED])
+def test_a_start_that_cannot_be_followed_costs_its_own_series_only(
+    filing: Line, expected: NDArray[np.uint64], start: Start
+) -> None:
+    send_behind(filing, start)
+    following = filing.send_series(start.version)
+    assert np.array_equal(filing.result(following).sums, expected)
+    wait_for_file(filing, following)

@@ -3,7 +3,6 @@
 Each builder is told the running series and makes one message that looks as much like one of that series as can be.
 """
 
-import json
 import struct
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -190,37 +189,87 @@ HOSTILE = {
 }
 
 
-# ------------------------------------------------------------------------------------------------- starts that say nonsense
+# --------------------------------------------------------------------------------------------- starts that say nonsense
 
-_MASK = wire.array(np.zeros((256, 256), "<u4"))
-_HUGE, _TINY, _NAN = 1e300, 5e-324, float("nan")
-_LONE_SURROGATE, _STEERING = "\ud800", "a/../../\x00\x1b[2J\nb\u202e"
-
-SAID: dict[str, dict[str, object]] = {
-    "numbers that are none": {"frame_time": _NAN, "incident_energy": float("inf"), "pixel_size_x": -1.0},
-    "huge numbers": {"frame_time": _HUGE, "incident_energy": _HUGE, "pixel_size_x": _HUGE, "pixel_size_y": _HUGE},
-    "tiny numbers": {"frame_time": _TINY, "incident_energy": _TINY, "pixel_size_x": _TINY, "pixel_size_y": _TINY},
-    "huge counts": {"number_of_images": (1 << 63) - 1, "saturation_value": (1 << 63) - 1},
-    "counts beyond 64 bits": {"number_of_images": 1 << 80, "saturation_value": 1 << 80, "ntrigger": 1 << 80},
-    "names that lead elsewhere": {"series_date": _STEERING, "user_data": {"sample": _STEERING}, _STEERING: _STEERING},
-    "sample of a megabyte": {"user_data": {"sample": "x" * 1_000_000}},
-    "ten thousand keys": {f"key {i}": "x" * 50 for i in range(10_000)},
-    "keys that files reserve": {".": 1, "..": 2, "a/b": 3, "": 4, "/": 5, "NX_class": "NXevil"},
-}
+SHAPE = (256, 256)
+_HUGE, _TINY, _NAN, _INFINITE = 1e300, 5e-324, float("nan"), float("inf")
+_STEERING = "a/../../\x00\x1b[2J\nb\u202e"
 
 
-def v2_start(series: int, **said: object) -> Parts:
-    """A start of 256 x 256 frames of 32 bits that also says ``said``."""
-    given = {"series_id": series, "series_unique_id": f"hostile {series}", "image_size_x": 256, "image_size_y": 256}
-    plain = {"image_dtype": "uint32", "incident_energy": None, "number_of_images": None, "saturation_value": None}
-    return [wire.v2_start(**{**given, **plain, "pixel_size_x": None, **said})]
+class Start(NamedTuple):
+    """Messages that begin a series of 256 x 256 frames of 32 bits, of a given number."""
+
+    name: str
+    version: str
+    messages: Callable[[int], list[Parts]]
 
 
-def json_with_twins(series: int) -> bytes:
-    """A header whose keys come twice, the second time otherwise."""
-    return b'{"htype":"dheader-1.0","series":-5,"header_detail":"all","series":%d,"header_detail":"none"}' % series
+def name_of(series: int) -> str:
+    """The unique id of stream v2."""
+    return f"hostile {series}"
 
 
-def json_with_surrogates() -> bytes:
-    """Text that JSON can say and UTF-8 cannot."""
-    return json.dumps({"sample": _LONE_SURROGATE, _LONE_SURROGATE: _LONE_SURROGATE}).encode()
+def _v2(name: str, **said: object) -> Start:
+    sizes = {"image_size_x": SHAPE[1], "image_size_y": SHAPE[0], "image_dtype": "uint32"}
+    plain = dict.fromkeys(("incident_energy", "number_of_images", "saturation_value", "pixel_size_x"))
+
+    def messages(series: int) -> list[Parts]:
+        named = {"series_id": series, "series_unique_id": name_of(series)}
+        return [[wire.v2_start(**{**sizes, **plain, **named, **said})]]
+
+    return Start(f"v2 {name}", "v2", messages)
+
+
+def _v1(name: str, *rest: bytes, detail: str = "basic") -> Start:
+    return Start(f"v1 {name}", "v1", lambda series: [[_first(series, detail), *rest]])
+
+
+def _first(series: int, detail: str) -> bytes:
+    return wire.text(htype="dheader-1.0", series=series, header_detail=detail)
+
+
+def _array(image: NDArray[Any]) -> dict[str, object]:
+    return {"threshold_1": wire.array(image)}
+
+
+_FLAT = np.resize(np.array([1, 1, 1], "<f4"), SHAPE)
+_NUMBERS = ("frame_time", "incident_energy", "pixel_size_x", "pixel_size_y")
+_COUNTS = ("number_of_images", "saturation_value", "ntrigger")
+_ODD_NUMBERS = {"none": _NAN, "infinite": _INFINITE, "huge": _HUGE, "tiny": _TINY, "negative": -1.0, "text": "1"}
+
+STARTS = [
+    *(_v2(f"numbers are {name}", **dict.fromkeys(_NUMBERS, number)) for name, number in _ODD_NUMBERS.items()),
+    _v2("counts of 63 bits", **dict.fromkeys(_COUNTS, (1 << 63) - 1)),
+    _v2("counts of 80 bits", **dict.fromkeys(_COUNTS, 1 << 80)),
+    _v2("names that lead elsewhere", **{"user_data": {"sample": _STEERING}, "series_date": _STEERING, _STEERING: 1}),
+    _v2("sample of a megabyte", user_data={"sample": "x" * 1_000_000}),
+    _v2("five thousand keys", **{f"key {i}": "x" * 50 for i in range(5_000)}),
+    _v2("keys that files reserve", **{".": 1, "..": 2, "a/b": 3, "": 4, "/": 5, "NX_class": "NXevil"}),
+    _v2("masks that are text", pixel_mask={"threshold_1": b"base64"}, flatfield={"threshold_1": "base64"}),
+    _v2("flat field of nothing", flatfield=_array(np.full(SHAPE, _NAN, "<f4")), flatfield_enabled=True),
+    _v2("another start at once", threshold_energy={"a": {"b": [1, 2, {"c": 4}]}}),
+    _v1("surrogates that are no text", rb'{"sample":"\ud800","\udfff":"\ud800","detector_description":"\ud800"}'),
+    _v1("surrogates as sample", b"{}", rb'{"sample":"\ud800"}', detail="all"),
+    _v1("keys that come twice", b'{"photon_energy":1,"photon_energy":null,"x_pixel_size":-1}'),
+    _v1("numbers that JSON lacks", b'{"photon_energy":NaN,"frame_time":Infinity,"x_pixel_size":1e999,"nimages":-Infinity}'),
+    _v1("configuration cut off", detail="all"),
+    _v1("appendix of noise", b"{}", bytes(range(256)), detail="all"),
+]
+"""Their frames are reduced as if the nonsense had not been said."""
+
+REFUSED = [
+    _v2("mask of another shape", pixel_mask=_array(np.zeros((20, 30), "<u4"))),
+    _v2("flat field of another shape", flatfield=_array(_FLAT[:9]), flatfield_enabled=False),
+    _v2("flat field of nothing", flatfield=_array(np.full(SHAPE, _NAN, "<f4")), flatfield_enabled=False),
+    _v2("flat field of zeros", flatfield=_array(np.zeros(SHAPE, "<f4")), flatfield_enabled=False),
+    _v2("flat field beyond all numbers", flatfield=_array(np.resize(np.array([1e-38, 1, 1e38], "<f4"), SHAPE)), flatfield_enabled=False),
+    _v2("negative flat field", flatfield=_array(-_FLAT), flatfield_enabled=False),
+    _v2("mask of everything", pixel_mask=_array(np.ones(SHAPE, "<u4"))),
+    _v2("frames of one pixel", image_size_x=1, image_size_y=1),
+    _v2("frames of 2^26 pixels", image_size_x=1 << 26, image_size_y=1),
+    _v2("frames of 2^60 pixels", image_size_x=1 << 30, image_size_y=1 << 30),
+    _v2("mask of 2^60 pixels", pixel_mask={"threshold_1": cbor2.CBORTag(40, [[1 << 30, 1 << 30], cbor2.CBORTag(70, b"")])}),
+    _v2("mask that is a bomb", pixel_mask={"threshold_1": cbor2.CBORTag(40, [[8192, 8192], cbor2.CBORTag(70, cbor2.CBORTag(56500, ["bslz4", 4, _header(1 << 28, 8192)]))])}),
+    _v2("pixels of 64 bits", image_dtype="uint64"),
+]
+"""Their frames may not be reduced; nothing else suffers."""
