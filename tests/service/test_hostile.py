@@ -146,7 +146,9 @@ def wait_for_file(line: Line, series: int) -> StoredResult:
     """What the file of a series holds, once it is written without a single failure."""
     deadline_s = time.monotonic() + PATIENCE_S
     while True:
-        failed = {outlet.facts.name: outlet.facts.error for outlet in line.watched.daemon._outlets if outlet.facts.failures}
+        failed = {
+            outlet.facts.name: outlet.facts.error for outlet in line.watched.daemon._outlets if outlet.facts.failures
+        }
         assert not failed
         path = line.watched.daemon.hdf5.last_path
         if path is not None and int(path.stem[-6:]) == series:

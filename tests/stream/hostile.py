@@ -100,7 +100,9 @@ ANYWHERE = [
 IMAGES_V1 = [
     Hostile("image cut in every part", "json", lambda s: _of_bytes(s.v1(s.chunk), 20)),
     Hostile("image without pixels", "parts", lambda s: s.v1(s.chunk)[:2]),
-    Hostile("header in place of the description", "unsupported", lambda s: [s.v1_first()[0], *wire.v1_header(), s.chunk]),
+    Hostile(
+        "header in place of the description", "unsupported", lambda s: [s.v1_first()[0], *wire.v1_header(), s.chunk]
+    ),
     Hostile("description twice", "lz4", lambda s: [s.v1_first()[0], s.v1(b"")[1], s.v1(b"")[1]]),
     Hostile("negative frame", "fields", lambda s: s.v1_first(frame=-1)),
     Hostile("negative series", "fields", lambda s: s.v1_first(series=-1)),
@@ -251,7 +253,10 @@ STARTS = [
     _v1("surrogates that are no text", rb'{"sample":"\ud800","\udfff":"\ud800","detector_description":"\ud800"}'),
     _v1("surrogates as sample", b"{}", rb'{"sample":"\ud800"}', detail="all"),
     _v1("keys that come twice", b'{"photon_energy":1,"photon_energy":null,"x_pixel_size":-1}'),
-    _v1("numbers that JSON lacks", b'{"photon_energy":NaN,"frame_time":Infinity,"x_pixel_size":1e999,"nimages":-Infinity}'),
+    _v1(
+        "numbers that JSON lacks",
+        b'{"photon_energy":NaN,"frame_time":Infinity,"x_pixel_size":1e999,"nimages":-Infinity}',
+    ),
     _v1("configuration cut off", detail="all"),
     _v1("appendix of noise", b"{}", bytes(range(256)), detail="all"),
 ]
@@ -262,14 +267,28 @@ REFUSED = [
     _v2("flat field of another shape", flatfield=_array(_FLAT[:9]), flatfield_enabled=False),
     _v2("flat field of nothing", flatfield=_array(np.full(SHAPE, _NAN, "<f4")), flatfield_enabled=False),
     _v2("flat field of zeros", flatfield=_array(np.zeros(SHAPE, "<f4")), flatfield_enabled=False),
-    _v2("flat field beyond all numbers", flatfield=_array(np.resize(np.array([1e-38, 1, 1e38], "<f4"), SHAPE)), flatfield_enabled=False),
+    _v2(
+        "flat field beyond all numbers",
+        flatfield=_array(np.resize(np.array([1e-38, 1, 1e38], "<f4"), SHAPE)),
+        flatfield_enabled=False,
+    ),
     _v2("negative flat field", flatfield=_array(-_FLAT), flatfield_enabled=False),
     _v2("mask of everything", pixel_mask=_array(np.ones(SHAPE, "<u4"))),
     _v2("frames of one pixel", image_size_x=1, image_size_y=1),
     _v2("frames of 2^26 pixels", image_size_x=1 << 26, image_size_y=1),
     _v2("frames of 2^60 pixels", image_size_x=1 << 30, image_size_y=1 << 30),
-    _v2("mask of 2^60 pixels", pixel_mask={"threshold_1": cbor2.CBORTag(40, [[1 << 30, 1 << 30], cbor2.CBORTag(70, b"")])}),
-    _v2("mask that is a bomb", pixel_mask={"threshold_1": cbor2.CBORTag(40, [[8192, 8192], cbor2.CBORTag(70, cbor2.CBORTag(56500, ["bslz4", 4, _header(1 << 28, 8192)]))])}),
+    _v2(
+        "mask of 2^60 pixels",
+        pixel_mask={"threshold_1": cbor2.CBORTag(40, [[1 << 30, 1 << 30], cbor2.CBORTag(70, b"")])},
+    ),
+    _v2(
+        "mask that is a bomb",
+        pixel_mask={
+            "threshold_1": cbor2.CBORTag(
+                40, [[8192, 8192], cbor2.CBORTag(70, cbor2.CBORTag(56500, ["bslz4", 4, _header(1 << 28, 8192)]))]
+            )
+        },
+    ),
     _v2("pixels of 64 bits", image_dtype="uint64"),
 ]
 """Their frames may not be reduced; nothing else suffers."""
