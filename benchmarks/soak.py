@@ -1,7 +1,7 @@
 """Series after series with random faults through a daemon of its own: `python -m benchmarks.soak --minutes 30`.
 
-Hostile messages, lost frames, lost ends, a detector that restarts, bursts beyond what is reduced, a subscriber that does
-not read. Every result file is compared with what was sent: sums bit for bit, fates exactly. It fails if a file is
+Hostile messages, lost frames, lost ends, a detector that restarts, bursts beyond what is reduced, a subscriber who
+does not read. Every result file is compared with what was sent: sums bit for bit, fates exactly. It fails if a file is
 wrong, memory grew by more than 5 %, a thread, socket or file leaked, or the daemon logged an error.
 """
 
@@ -97,6 +97,7 @@ class Detector:
         self._open()
 
     def close(self) -> None:
+        """Drop what nobody took."""
         self._context.destroy(linger=0)
 
     def send(self, series: int, *, is_burst: bool, loses_end: bool) -> Sent:
@@ -192,13 +193,14 @@ class Judge:
 class Held:
     """What a process holds."""
 
-    memory_MB: float
+    memory_mb: float
     threads: int
     sockets: int
     files: int
 
     @classmethod
     def by(cls, pid: int) -> "Held":
+        """What the system says of it now."""
         status = Path(f"/proc/{pid}/status").read_text()
         said = {name: int(re.search(rf"{name}:\s+(\d+)", status)[1]) for name in ("VmRSS", "Threads")}  # type: ignore[index]
         links = [str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()]
@@ -216,6 +218,7 @@ class Log(threading.Thread):
         self.start()
 
     def run(self) -> None:
+        """Read until the daemon ends."""
         assert self._process.stderr is not None
         for line in self._process.stderr:
             kind = re.match(r"\S+ \[(\w+) *\] (.{0,30}?)(?:  |$)", line)
@@ -282,12 +285,12 @@ def report(before: Held, after: Held, judge: Judge, log: Log) -> int:
     """Print the table; 1 if something is wrong."""
     print(f"{judge.series} series, {judge.frames} frames sent: {dict(judge.fates)}")
     print(f"{'':10}{'warm':>8}{'end':>8}")
-    for name in ("memory_MB", "threads", "sockets", "files"):
+    for name in ("memory_mb", "threads", "sockets", "files"):
         print(f"{name:10}{getattr(before, name):8.0f}{getattr(after, name):8.0f}")
     print(f"lines logged: {dict(log.lines)}")
     faults = [*judge.wrong, *log.errors]
-    if after.memory_MB > MAX_GROWTH * before.memory_MB:
-        faults.append(f"memory grew by {after.memory_MB / before.memory_MB - 1:.1%}")
+    if after.memory_mb > MAX_GROWTH * before.memory_mb:
+        faults.append(f"memory grew by {after.memory_mb / before.memory_mb - 1:.1%}")
     faults += [
         f"{name} leaked" for name in ("threads", "sockets", "files") if getattr(after, name) > getattr(before, name)
     ]

@@ -1,4 +1,4 @@
-"""Whatever comes over the wire: the running series' sums are those of its valid frames, and the next series is right."""
+"""Whatever comes over the wire, the running series keeps its sums, and the next one is right."""
 
 import itertools
 import time
@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import cbor2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -16,7 +15,7 @@ from tests.stream import hostile, wire
 from tests.stream.hostile import HOSTILE, REFUSED, STARTS, Hostile, Running, Start
 
 from ringwatch.config import Config
-from ringwatch.messages import Fates, Frame, SeriesEnd, SeriesEvent, SeriesResult, SeriesStart, Snapshot
+from ringwatch.messages import Fates, Frame, SeriesEnd, SeriesResult, SeriesStart
 from ringwatch.publish.result_file import StoredResult, read_result
 from ringwatch.stream.encode import ENCODERS
 from ringwatch_gpu.geometry import Geometry
@@ -120,7 +119,7 @@ def test_a_hostile_message_costs_nothing_but_itself(
     assert result.missing == ()
 
 
-# ---------------------------------------------------------------------------------------------- starts that say nonsense
+# -------------------------------------------------------------------------------- starts that say nonsense
 
 
 @pytest.fixture(scope="module")

@@ -25,8 +25,9 @@ MAX_RECENT = 8
 
 @dataclass(slots=True)
 class _Series:
-    """What is known of one series. ``shape`` is what its header says of its frames; ``waiting`` its start while the
-    second half of a header may come, else None.
+    """What is known of one series.
+
+    ``shape`` is what its header says of its frames; ``waiting`` its start while the second half of a header may come.
     """
 
     series: int
