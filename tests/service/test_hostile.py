@@ -15,9 +15,10 @@ from tests.stream import hostile, wire
 from tests.stream.hostile import HOSTILE, REFUSED, STARTS, Hostile, Running, Start
 
 from ringwatch.config import Config
-from ringwatch.messages import Fates, Frame, SeriesEnd, SeriesResult, SeriesStart
+from ringwatch.messages import MAX_FRAME_ID, Fates, Frame, SeriesEnd, SeriesResult, SeriesStart
 from ringwatch.publish.result_file import StoredResult, read_result
 from ringwatch.stream.encode import ENCODERS
+from ringwatch_gpu import exact
 from ringwatch_gpu.geometry import Geometry
 from ringwatch_gpu.validity import Validity
 
@@ -119,6 +120,41 @@ def test_a_hostile_message_costs_nothing_but_itself(
     assert result.missing == ()
 
 
+@pytest.mark.parametrize("version", HOSTILE)
+@pytest.mark.parametrize("before", ["nothing", "a series"])
+def test_hostile_messages_between_series_cost_nothing(
+    tmp_path: Path, expected: NDArray[np.uint64], version: str, before: str
+) -> None:
+    """All of them, and ends without starts: before the first series, and between two."""
+    line = Line(tmp_path)
+    number = line.send_series(version) if before == "a series" else 0
+    for one in HOSTILE[version]:
+        line.detector.raw(*one.parts(Running(number, f"series {number}", N_FRAMES, IMAGES[0])))
+        line.detector.raw(*ENCODERS[version].end(SeriesEnd(number, f"series {number}")))
+    assert np.array_equal(line.result(line.send_series(version)).sums, expected)
+    line.close()
+
+
+@pytest.mark.parametrize("version", HOSTILE)
+def test_a_frame_of_an_absurd_number_is_one_more_frame(
+    tmp_path: Path, expected: NDArray[np.uint64], version: str
+) -> None:
+    """Nothing has a place for each number that is missing."""
+    line = Line(tmp_path, hdf5={"root": str(tmp_path)})
+
+    def disturb(running: Running) -> None:
+        far = running._replace(frame=MAX_FRAME_ID - 1)
+        line.detector.raw(*(far.v1(running.chunk) if version == "v1" else far.v2_pixels(running.chunk)))
+
+    number = line.send_series(version, disturb)
+    result = line.result(number)
+    first = expected_words(IMAGES[:1], Geometry.from_poni(POWDER.poni()), Validity.of(DTYPE))
+    assert np.array_equal(result.sums, exact.add(expected, first))
+    assert result.missing == ((N_FRAMES, MAX_FRAME_ID - 2),)
+    assert wait_for_file(line, number).fates.missing == MAX_FRAME_ID - 1 - N_FRAMES
+    line.close()
+
+
 # -------------------------------------------------------------------------------- starts that say nonsense
 
 
@@ -128,6 +164,7 @@ def filing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
     folder = tmp_path_factory.mktemp("filing")
     line = Line(folder, hdf5={"root": str(folder)})
     yield line
+    wait_for_file(line, line.send_series("v2"))
     line.close()
 
 
@@ -158,11 +195,9 @@ def wait_for_file(line: Line, series: int) -> StoredResult:
 
 @pytest.mark.parametrize("start", STARTS, ids=[start.name for start in STARTS])
 def test_what_a_start_says_wrongly_costs_nothing(filing: Line, expected: NDArray[np.uint64], start: Start) -> None:
-    series = send_behind(filing, start)
-    assert np.array_equal(filing.result(series.series).sums, expected)
-    following = filing.send_series(start.version)
-    assert np.array_equal(filing.result(following).sums, expected)
-    wait_for_file(filing, following)
+    series = send_behind(filing, start).series
+    assert np.array_equal(filing.result(series).sums, expected)
+    assert np.array_equal(wait_for_file(filing, series).sums, expected)
 
 
 @pytest.mark.parametrize("start", REFUSED, ids=[start.name for start in REFUSED])
@@ -172,4 +207,3 @@ def test_a_start_that_cannot_be_followed_costs_its_own_series_only(
     send_behind(filing, start)
     following = filing.send_series(start.version)
     assert np.array_equal(filing.result(following).sums, expected)
-    wait_for_file(filing, following)
