@@ -39,7 +39,7 @@ POWDER = replace(
 FRAMES, BURST = 60, 600
 DISTINCT = 8
 PATIENCE_S = 30.0
-WARM_UP = 0.25
+LOOKS, WARM_UP = 20, 0.25
 MAX_GROWTH = 1.05
 DECODED_LATE = ("lz4", "header", "size")
 """Reasons that are found in a frame's pixels: its number has been taken by then."""
@@ -261,11 +261,10 @@ def soak(minutes: float, seed: int) -> int:
     with tempfile.TemporaryDirectory() as scratch, deaf_subscriber(Path(scratch)), daemon(Path(scratch)) as (pid, log):
         detector = Detector(f"ipc://{scratch}/detector", random)
         judge = Judge(Path(scratch), detector.images)
-        begun_s, before = time.monotonic(), None
+        begun_s, held = time.monotonic(), list[Held]()
         while (share := (time.monotonic() - begun_s) / (60 * minutes)) < 1:
-            if before is None and share > WARM_UP:
-                judge.judge(0)
-                before = Held.by(pid)
+            if len(held) < share * LOOKS:
+                held.append(Held.by(pid))
             loses_end = random.random() < 0.1
             is_burst = random.random() < 0.1
             judge.waiting.append(
@@ -275,18 +274,19 @@ def soak(minutes: float, seed: int) -> int:
             if loses_end:  # its file is written when the next series begins
                 judge.waiting.append(detector.send(judge.series + 2, is_burst=False, loses_end=False))
                 judge.judge(0)
-        after = Held.by(pid)
+        held.append(Held.by(pid))
         detector.close()
-    assert before is not None
-    return report(before, after, judge, log)
+    return report(held, judge, log)
 
 
-def report(before: Held, after: Held, judge: Judge, log: Log) -> int:
+def report(held: list[Held], judge: Judge, log: Log) -> int:
     """Print the table; 1 if something is wrong."""
     print(f"{judge.series} series, {judge.frames} frames sent: {dict(judge.fates)}")
+    before, after = held[round(WARM_UP * LOOKS)], held[-1]
     print(f"{'':10}{'warm':>8}{'end':>8}")
     for name in ("memory_mb", "threads", "sockets", "files"):
         print(f"{name:10}{getattr(before, name):8.0f}{getattr(after, name):8.0f}")
+    print("memory in MB, from first to last:", *(f"{one.memory_mb:.0f}" for one in held))
     print(f"lines logged: {dict(log.lines)}")
     faults = [*judge.wrong, *log.errors]
     if after.memory_mb > MAX_GROWTH * before.memory_mb:
