@@ -12,7 +12,7 @@ class Killed(BaseException):
     """What no code can handle."""
 
 
-def killed(*_: object) -> NoReturn:
+def killed(*_: object, **__: object) -> NoReturn:
     raise Killed
 
 
