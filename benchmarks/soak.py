@@ -23,6 +23,7 @@ import numpy as np
 import zmq
 from tests.stream.hostile import HOSTILE, Hostile, Running
 
+from ringwatch.errors import RingwatchError
 from ringwatch.messages import Codec, Frame, SeriesEnd, SeriesStart
 from ringwatch.publish.result_file import read_result
 from ringwatch.stream.encode import ENCODERS, compress_bslz4
@@ -138,10 +139,7 @@ class Judge:
     """Compares result files with what was sent."""
 
     def __init__(self, folder: Path, images: list[np.ndarray]) -> None:
-        geometry, validity = (
-            Geometry.from_poni(POWDER.poni()).masked(np.zeros(POWDER.shape, bool)),
-            Validity.of(POWDER.dtype),
-        )
+        geometry, validity = Geometry.from_poni(POWDER.poni()), Validity.of(POWDER.dtype)
         static = StaticSums.of(geometry.bin_table, geometry.norm_q, geometry.bins)
         tables = geometry.bin_table, geometry.norm_q, geometry.bins, validity
         self._words = [reference.integrate(image.reshape(1, -1), *tables).rows(static)[0] for image in images]
@@ -158,14 +156,18 @@ class Judge:
             path = next(self._folder.glob(f"*_{self.waiting[0].start.series:06d}.h5"), None)
             if path is not None:
                 self._compare(self.waiting.pop(0), path)
-                path.unlink()
             elif time.monotonic() > deadline_s:
                 self.wrong.append(f"no file of series {self.waiting.pop(0).start.series}")
             else:
                 time.sleep(0.01)
 
     def _compare(self, sent: Sent, path: Path) -> None:
-        stored = read_result(path)
+        try:
+            stored = read_result(path)
+        except RingwatchError as error:
+            self.wrong.append(str(error))
+            return
+        path.unlink()
         numbers = {int(number) for number in stored.frames["frame"]}
         expected = np.zeros_like(self._words[0])
         for number in numbers:

@@ -2,4 +2,4 @@
 
 from hypothesis import HealthCheck, settings
 
-settings.register_profile("fuzz", max_examples=3000, deadline=None, suppress_health_check=list(HealthCheck))
+settings.register_profile("fuzz", max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
