@@ -40,7 +40,7 @@ def refuse_existing(path: Path) -> None:
 
 
 def put_in_place(part: Path, path: Path) -> None:
-    """Give a complete file its name, and put both on the disk; nobody ever sees a part of it under that name.
+    """Give a complete file its name, and put both on the disk.
 
     Raises
     ------
@@ -49,14 +49,6 @@ def put_in_place(part: Path, path: Path) -> None:
     """
     _sync(part)
     take_name(part, path)
-    try:
-        path.hardlink_to(part)
-    except FileExistsError:
-        raise
-    except OSError:  # FAT and some network shares have no links: there it is empty for a moment
-        path.touch(exist_ok=False)
-        part.replace(path)
-    part.unlink(missing_ok=True)
     _sync(path.parent)
 
 
