@@ -56,7 +56,7 @@ def test_by_default_nobody_outside_can_reach_the_daemon(tmp_path: Path) -> None:
     assert process.stderr is not None
     said = set[str]()
     for line in process.stderr:  # ready when both outlets have told where they are
-        said |= {word for word in ("results", "page", "listening") if f"] {word} " in line}
+        said |= {word for word in ("results", "page", "listening") if re.search(rf"\] {word}\b", line)}
         if len(said) == 3:
             break
     sockets = sockets_of(process.pid)
