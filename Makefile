@@ -15,7 +15,11 @@ INSTALL_FROM := import platform as p; v = ".".join(p.python_version_tuple()[:2])
 	/opt/ringwatch/bin/pip install --no-index --find-links wheelhouse \"ringwatch[cpu,epics,plot]\"")
 DESCRIBE := from ringwatch_gpu import devices; print(devices.describe())
 
-.PHONY: help demo test lint bench accuracy study mutants wheelhouse clean
+# How long: make fuzz FUZZ_S=3600, make soak MINUTES=600.
+FUZZ_S ?= 60
+MINUTES ?= 30
+
+.PHONY: help demo test lint bench accuracy study mutants wheelhouse fuzz soak clean
 .SILENT:
 
 help:
@@ -27,6 +31,8 @@ help:
 	echo "make accuracy  ringwatch and pyFAI's engines against float64: the tables of docs/accuracy.md, some minutes"
 	echo "make mutants   do the tests notice planted faults?"
 	echo "make wheelhouse  a folder from which ringwatch is installed without internet"
+	echo "make fuzz      random bytes into the decoders, new ones each time: FUZZ_S=60 seconds"
+	echo "make soak      a daemon under random faults: is every file right, does anything leak? MINUTES=30"
 	echo "make clean     remove .venv and all that was made here"
 	echo "The first of them installs what it needs into .venv. Another Python: make PYTHON=python3.12 test"
 
@@ -59,6 +65,13 @@ wheelhouse: .venv/installed
 	$(PIP) wheel --wheel-dir wheelhouse pip '.[cpu,epics,plot]' || { echo "$(COMPILED)" >&2; exit 1; }
 	cp systemd/ringwatch@.service wheelhouse/
 	$(BIN)/python -c '$(INSTALL_FROM)' | tee wheelhouse/README.txt
+
+fuzz: .venv/installed
+	end=$$(($$(date +%s) + $(FUZZ_S))); while [ $$(date +%s) -lt $$end ]; do \
+		$(BIN)/pytest -q -x --hypothesis-profile=fuzz tests/properties/test_decode_hostile.py || exit 1; done
+
+soak: .venv/opencl
+	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES)
 
 clean:
 	rm -rf .venv .venv-tickit build dist results wheelhouse .*_cache .hypothesis

@@ -200,7 +200,14 @@ def test_a_lost_end_after_all_frames_closes_the_series_as_complete() -> None:
 
 @pytest.mark.parametrize(
     ("frame_time_s", "end_timeout_s", "silence_s"),
-    [(None, 10.0, 10.0), (1.0, 10.0, 10.0), (4.0, 10.0, 20.0), (4.0, 30.0, 30.0), (None, 3.0, 3.0)],
+    [
+        (None, 10.0, 10.0),
+        (1.0, 10.0, 10.0),
+        (4.0, 10.0, 20.0),
+        (4.0, 30.0, 30.0),
+        (None, 3.0, 3.0),
+        (1e300, 3.0, 86400.0),
+    ],
 )
 def test_silence_closes_a_series(frame_time_s: float | None, end_timeout_s: float, silence_s: float) -> None:
     played = Played(end_timeout_s=end_timeout_s).feed(start(frame_time_s=frame_time_s), frame(0), at_s=100.0)
@@ -258,6 +265,12 @@ def test_a_frame_twice_is_a_duplicate() -> None:
 @pytest.mark.parametrize("other", [frame(1, shape=(3, 2)), replace(frame(1), dtype=U4)], ids=["shape", "type"])
 def test_another_shape_or_type_inside_a_series_is_malformed(other: Frame) -> None:
     played = Played().feed(start(), frame(0), other, frame(1))
+    assert played.story == ["start 1", "0", "1"]
+    assert played.fates() == Fates(received=3, malformed=Counter(changed=1))
+
+
+def test_a_first_frame_that_contradicts_the_header_does_not_decide_for_the_others() -> None:
+    played = Played().feed(start(shape=(2, 3)), frame(0, shape=(3, 2)), frame(0), frame(1))
     assert played.story == ["start 1", "0", "1"]
     assert played.fates() == Fates(received=3, malformed=Counter(changed=1))
 

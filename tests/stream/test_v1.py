@@ -241,3 +241,11 @@ def test_masks_are_in_rows_and_columns() -> None:
     message = start([*v1_header(detail="all"), *v1_arrays(np.ones((2, 3)), mask)])
     assert message.pixel_mask is not None
     assert message.pixel_mask.tolist() == [[False, False, False], [True, False, False]]
+
+
+def test_halves_of_characters_are_replaced_for_they_cannot_be_published() -> None:
+    config = b'{"detector_description":"\\ud800 eiger","\\udfff":1}'
+    message = decode([text(htype="dheader-1.0", series=1, header_detail="all"), config, b'{"sample":"\\ud800"}'], 0.0)
+    assert isinstance(message, SeriesStart)
+    assert message.header == {"header_detail": "all", "detector_description": "? eiger", "?": 1}
+    assert message.sample == "?"

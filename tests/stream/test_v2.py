@@ -1,4 +1,5 @@
 import base64
+import tracemalloc
 from typing import Any
 
 import cbor2
@@ -218,3 +219,21 @@ def test_unknown_messages_are_passed_over() -> None:
 )
 def test_what_is_no_shallow_map_is_malformed(message: bytes) -> None:
     assert reason(message) == "cbor"
+
+
+@pytest.mark.parametrize("opening", [b"\x9a\x00\x10\x00\x00", b"\x9f", b"\xd9\xd9\xf7\x9f", b"\x81\x81\x9f"])
+@pytest.mark.parametrize("item", [b"\x80", b"\xa0", b"\x60", b"\x19\x01\x02", b"\x41a", b"\x7f\xff"])
+def test_what_would_grow_in_memory_is_refused_before_it_is_decoded(opening: bytes, item: bytes) -> None:
+    """An empty list takes one byte on the wire and sixty in memory."""
+    message = b"\xa1\x64user" + opening + item * (1 << 20)
+    tracemalloc.start()
+    with pytest.raises(MalformedMessage, match="more than"):
+        decode(message, 0.0)
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak_bytes < 1 << 20
+
+
+def test_many_bytes_and_some_thousand_items_are_no_harm() -> None:
+    user_data = {"positions": list(range(5000)), "picture": bytes(1 << 22), "text": "x" * 100_000}
+    assert decode(v2_start(user_data=user_data), 0.0) is not None

@@ -74,7 +74,7 @@ def brief(value: object) -> str:
 def text(fields: Fields, key: str) -> str:
     """A short text, empty where there is none."""
     value = fields.get(key)
-    return value[:MAX_TEXT] if isinstance(value, str) else ""
+    return _encodable(value[:MAX_TEXT]) if isinstance(value, str) else ""
 
 
 def count(fields: Fields, key: str) -> int | None:
@@ -124,7 +124,7 @@ def scalars(fields: Fields) -> dict[str, Scalar]:
     kept: dict[str, Scalar] = {}
     for key, value in fields.items():
         if len(kept) < MAX_SCALARS and isinstance(key, str) and len(key) <= MAX_TEXT and _is_scalar(value):
-            kept[key] = value
+            kept[_encodable(key)] = _encodable(value) if isinstance(value, str) else value
     return kept
 
 
@@ -138,6 +138,11 @@ def _json_value(text: Payload | str) -> object:
         return json.loads(text if isinstance(text, str) else bytes(text))
     except (ValueError, RecursionError) as error:
         raise MalformedMessage("json", str(error)[:200]) from error
+
+
+def _encodable(value: str) -> str:
+    """Text as it can be published: JSON may hold halves of characters (surrogates), UTF-8 may not."""
+    return value.encode(errors="replace").decode()
 
 
 def _is_whole(value: object) -> TypeGuard[int]:

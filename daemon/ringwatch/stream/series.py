@@ -15,6 +15,8 @@ from ringwatch.stream.decode import Decoded
 from ringwatch.stream.v1 import HeaderContinuation
 
 SILENT_FRAMES = 5
+LONGEST_SILENCE_S = 86400.0
+"""Whatever frame time a header claims: a series that never ends would keep the frames of all others out."""
 MAX_MISSING = 1000
 """Intervals of missing frames that are told."""
 MAX_RECENT = 8
@@ -23,13 +25,17 @@ MAX_RECENT = 8
 
 @dataclass(slots=True)
 class _Series:
-    """What is known of one series. ``waiting`` is its start while the second half of a header may come, else None."""
+    """What is known of one series.
+
+    ``shape`` is what its header says of its frames; ``waiting`` its start while the second half of a header may come.
+    """
 
     series: int
     unique_id: str
     fates: Fates
     expected: int | None
     silence_s: float
+    shape: tuple[int, int] | None
     last_s: float
     waiting: SeriesStart | None
     frames: IntervalSet = field(default_factory=IntervalSet)
@@ -182,9 +188,9 @@ class SeriesTable:
 
     def _start(self, start: SeriesStart, now_s: float) -> _Series:
         start = replace(start, unique_id=start.unique_id or uuid.uuid4().hex)
-        silence_s = max(self._end_timeout_s, SILENT_FRAMES * (start.frame_time_s or 0.0))
+        silence_s = max(self._end_timeout_s, min(SILENT_FRAMES * (start.frame_time_s or 0.0), LONGEST_SILENCE_S))
         opened = _Series(
-            start.series, start.unique_id, start.fates, start.frames_expected, silence_s, last_s=now_s, waiting=start
+            start.series, start.unique_id, start.fates, start.frames_expected, silence_s, start.shape, now_s, start
         )
         self._open = opened
         return opened
@@ -200,7 +206,7 @@ class SeriesTable:
         fates.received += 1
         series.last_s = now_s
         kind = (frame.shape, frame.dtype)
-        if series.kind not in (None, kind):
+        if series.kind not in (None, kind) or series.shape not in (None, frame.shape):
             fates.malformed["changed"] += 1
             return []
         series.kind = kind

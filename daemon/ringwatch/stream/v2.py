@@ -24,6 +24,10 @@ _TYPES = {
     80: ">f2", 81: ">f4", 82: ">f8", 84: "<f2", 85: "<f4", 86: "<f8",
 }  # fmt: skip
 _ROW_MAJOR, _COLUMN_MAJOR, _COMPRESSED = 40, 1040, 56500
+_STRINGS, _WITHOUT_END = (2, 3), 31
+_ARGUMENT_BYTES = {24: 1, 25: 2, 26: 4, 27: 8}
+MAX_ITEMS = 20_000
+"""The largest start has a few hundred, and what a user added."""
 _CODECS: dict[str, Codec] = {"bslz4": "bslz4", "lz4": "lz4hdf5"}
 
 
@@ -81,6 +85,7 @@ def decode(message: bytes, received_s: float, channel: str = "threshold_1") -> S
 
 
 def _map(message: bytes) -> Fields:
+    _require_few_items(message)
     try:
         said = cbor2.loads(message, semantic_decoders=_LEFT_ALONE, strict_hashable_types=True)
     except cbor2.CBORDecodeError as error:
@@ -88,6 +93,24 @@ def _map(message: bytes) -> Fields:
     if not isinstance(said, Mapping):
         raise MalformedMessage("cbor", f"a map is needed, not {type(said).__name__}")
     return said
+
+
+def _require_few_items(message: bytes) -> None:
+    """Refuse what would grow to many times its size: an empty list is one byte here and sixty in memory.
+
+    Items follow one another on the wire however they are nested, so they are counted without being decoded.
+    """
+    position = items = 0
+    while position < len(message):
+        items += 1
+        if items > MAX_ITEMS:
+            raise MalformedMessage("cbor", f"more than {MAX_ITEMS} items")
+        major, short = divmod(message[position], 32)
+        position += 1
+        argument = message[position : position + _ARGUMENT_BYTES.get(short, 0)]
+        position += len(argument)
+        if major in _STRINGS and short < _WITHOUT_END:
+            position += int.from_bytes(argument, "big") if argument else short
 
 
 def _start(said: Fields, channel: str) -> SeriesStart:
