@@ -18,9 +18,14 @@ from ringwatch.stream.series import SeriesTable
 
 IMAGE = pixels((512, 256), "<u4")
 CHUNK = bslz4(IMAGE)
-V1 = [v1_header(), *(v1_image(IMAGE, n, encoding="bs32-lz4<", blob=CHUNK) for n in range(5)), v1_end()]
+V1_SHAPE = {"x_pixels_in_detector": 256, "y_pixels_in_detector": 512}
+V1 = [
+    v1_header(**V1_SHAPE),
+    *(v1_image(IMAGE, n, encoding="bs32-lz4<", blob=CHUNK) for n in range(5)),
+    v1_end(),
+]
 V2 = [
-    [v2_start()],
+    [v2_start(image_size_x=256, image_size_y=512)],
     *([v2_image({"threshold_1": array(IMAGE, ["bslz4", 4, CHUNK])}, n)] for n in range(5)),
     [v2_end()],
 ]
@@ -136,7 +141,7 @@ def test_a_flood_of_bad_messages_does_not_flood_the_log(line: Line) -> None:
 
 
 def test_a_lost_end_is_noticed_while_nothing_arrives(line: Line) -> None:
-    line.send([v1_header(nimages=5, ntrigger=1), *V1[1:-1]])
+    line.send([v1_header(nimages=5, ntrigger=1, **V1_SHAPE), *V1[1:-1]])
     end = line.messages_until(SeriesEnd)[-1]
     assert isinstance(end, SeriesEnd)
     assert end.reason == "complete"
