@@ -2,6 +2,7 @@
 
 import re
 import signal
+from contextlib import suppress
 from ipaddress import IPv4Address, ip_address
 from pathlib import Path
 from typing import NamedTuple
@@ -31,7 +32,10 @@ def address(text: str) -> IPv4Address | str:
 
 
 def sockets_of(pid: int) -> list[Socket]:
-    links = [str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()]
+    links = []
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            links.append(str(link.readlink()))
     own = {found[1] for link in links if (found := re.fullmatch(r"socket:\[(\d+)\]", link))}
     return [
         Socket(kind, address(words[1]), address(words[2]), int(words[3], 16))

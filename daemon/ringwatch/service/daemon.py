@@ -6,7 +6,7 @@ a thread, and feeds systemd's watchdog while the reduction makes its turns.
 
 import signal
 from collections.abc import Callable
-from threading import Event
+from queue import Empty, SimpleQueue
 from types import FrameType
 
 import structlog
@@ -75,7 +75,8 @@ class Daemon:
         self, config: Config, clock: Clock | None = None, on_result: Callable[[Result], None] | None = None
     ) -> None:
         self._config, self._clock, self._on_result = config, clock or SystemClock(), on_result
-        self._wake = Event()
+        # No Event: its lock is held for moments of waiting, and a signal's handler that came then would wait for ever.
+        self._wake: SimpleQueue[None] = SimpleQueue()
         self._device = devices.choose(config.device.platform, config.device.type)
         self._settings = reduction_settings(config, self._device)
         self._geometries = GeometrySource(config.geometry, read_image)
@@ -145,14 +146,14 @@ class Daemon:
     def wait(self) -> None:
         """Until somebody wakes the daemon to stop; meanwhile the watchdog is fed while turns are made."""
         turns = -1
-        while not self._wake.wait(_BEAT_S):
+        while not self._is_woken():
             if self._thread.turns != turns:
                 turns = self._thread.turns
                 notify("WATCHDOG=1")
 
     def request_stop(self) -> None:
-        """Ask `run` to stop; from any thread."""
-        self._wake.set()
+        """Ask `run` to stop; from any thread, and from a signal's handler."""
+        self._wake.put(None)
 
     def stop(self) -> None:
         """Close the running series, publish its final results, close everything; takes less than 2 s."""
@@ -174,6 +175,13 @@ class Daemon:
     def error(self) -> Exception | None:
         """What killed a thread, if anything did."""
         return self._feed.error or self._thread.error
+
+    def _is_woken(self) -> bool:
+        try:
+            self._wake.get(timeout=_BEAT_S)
+        except Empty:
+            return False
+        return True
 
     def _live(self) -> None:
         try:
@@ -238,4 +246,4 @@ class Daemon:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         # Only this: logging here could wait for a lock that the interrupted code holds.
-        self._wake.set()
+        self._wake.put(None)
