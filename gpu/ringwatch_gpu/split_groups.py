@@ -44,10 +44,8 @@ class SplitGroupKernels:
         self._items = -(-geometry.pixels // GROUP) * GROUP
         bins, flags = geometry.bins, cl.mem_flags
         program = split_groups_program(context, geometry, pixels, tells_noise=tells_noise, monitored=monitored)
-        self._exposure_type, self._dark = (
-            exposure_type(monitored),
-            tables.dark,
-        )  # kept: kernels do not keep arguments alive
+        self._exposure_type = exposure_type(monitored)
+        self._dark = tables.dark  # kept: kernels do not keep their arguments alive
         self._host = np.empty((BATCH, SPLIT_PLANES + tells_noise, bins))
         self._lost = np.empty((BATCH, LOST_PLANES, bins), np.uint64)
         self._images = np.empty((IMAGES, IMAGE_SUMS, bins))

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,9 +12,8 @@ from ringwatch.extras import extra
 from ringwatch.messages import ProfileKind
 from ringwatch.publish.checked_hdf5 import CheckedGroup
 from ringwatch.publish.disk import put_in_place, refuse_existing
-from ringwatch.publish.nexus import HDF5_ERRORS
 from ringwatch.publish.provenance import wavelength_angstrom
-from ringwatch.publish.result_file import ResultFileError, ResultFileExistsError
+from ringwatch.publish.result_file import ResultFileError, ResultFileExistsError, reading
 
 Export = Literal["xye", "png"]
 
@@ -113,20 +111,15 @@ def read_pattern(result: Path, kind: ProfileKind = "mean") -> Pattern:
     ResultFileError
         There is no such file or profile.
     """
-    try:
-        with h5py.File(result, "r", locking=False) as file:
-            return _read(CheckedGroup(file, "/entry"), kind)
-    except FileNotFoundError as error:
-        raise ResultFileError(result, "no such file") from error
-    except (*HDF5_ERRORS, TypeError) as error:
-        raise ResultFileError(result, str(error)) from error
-
-
-def _read(entry: CheckedGroup, kind: ProfileKind) -> Pattern:
     names = [f"profiles/{kind}_{source}" for source in ("accumulated", "union")]
-    found = next((name for name in names if name in entry), None)
-    if found is None:
-        raise ValueError(f"holds no {kind} profile")
+    with reading(result) as entry:
+        found = next((name for name in names if name in entry), None)
+        if found is None:
+            raise ResultFileError(result, f"holds no {kind} profile")
+        return _pattern(entry, found)
+
+
+def _pattern(entry: CheckedGroup, found: str) -> Pattern:
     radial = entry.array(f"{found}/radial", "<f8", (None,))
     columns = {name: entry.array(f"{found}/{name}", "<f8", radial.shape) for name in ("intensity", "sem", "count")}
     wavelength = wavelength_angstrom(entry.text("ringwatch/poni"))

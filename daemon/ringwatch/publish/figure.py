@@ -4,14 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from ringwatch.extras import extra
 from ringwatch.publish.checked_hdf5 import CheckedGroup
-from ringwatch.publish.nexus import HDF5_ERRORS, RADIAL_AXES, SNAPSHOT_COLUMNS
-from ringwatch.publish.result_file import ResultFileError, StoredResult, read_result
+from ringwatch.publish.nexus import RADIAL_AXES, SNAPSHOT_COLUMNS
+from ringwatch.publish.result_file import StoredResult, read_result, reading
 
 KINDS = {
     "mean_accumulated": "mean",
@@ -40,11 +39,8 @@ def draw(result: Path, out: Path) -> None:
     backend = extra("matplotlib.backends.backend_agg", "plot", "a figure")
     figure = extra("matplotlib.figure", "plot", "a figure").Figure(figsize=INCHES, layout="constrained")
     stored = read_result(result)
-    try:
-        with h5py.File(result, "r", locking=False) as file:
-            _fill(figure, stored, CheckedGroup(file, "/entry"))
-    except HDF5_ERRORS as error:
-        raise ResultFileError(result, str(error)) from error
+    with reading(result) as entry:
+        _fill(figure, stored, entry)
     backend.FigureCanvasAgg(figure).print_png(out, metadata={"Software": "ringwatch"})
 
 

@@ -7,8 +7,8 @@ types, shapes and sizes are checked before anything is allocated.
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from io import FileIO
 from pathlib import Path
@@ -239,9 +239,16 @@ def read_result(path: Path) -> StoredResult:
     ResultFileError
         No such file, no HDF5, or something in it is missing or has a wrong type, shape or size.
     """
+    with reading(path) as entry:
+        return _read(entry)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[CheckedGroup]:
+    """The entry of a result file, whose errors leave as `ResultFileError`."""
     try:
         with h5py.File(path, "r", locking=False) as file:
-            return _read(CheckedGroup(file, "/entry"))
+            yield CheckedGroup(file, "/entry")
     except FileNotFoundError as error:
         raise ResultFileError(path, "no such file") from error
     except (*HDF5_ERRORS, TypeError) as error:
