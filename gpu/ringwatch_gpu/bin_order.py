@@ -5,7 +5,7 @@ import pyopencl as cl
 from numpy.typing import NDArray
 
 from .geometry import Geometry
-from .image import ImageBuffers, monitor_constant
+from .image import ImageBuffers, monitor_constants
 from .programs import build
 from .split_groups import sorted_entries
 from .splitting import Splitting, entry_norms
@@ -76,7 +76,7 @@ class SplitPixels:
         monitored: bool = False,
     ) -> None:
         self._queue, self._splitting = queue, splitting
-        program = build(queue.context, "split_order", monitor_constant(monitored))
+        program = build(queue.context, "split_order", monitor_constants(monitored))
         self._kernel = cl.Kernel(program, "gather_parts")
         summed, quantum = (image.low, image.high, image.lost_exposure), np.float64(geometry.signal_quantum)
         self._kernel.set_args(None, None, np.uint32(most_entries(geometry)), *summed, quantum, *to)

@@ -69,12 +69,14 @@ def image_program(context: cl.Context, geometry: Geometry, share: bool, *, monit
     """The compiled kernels for a geometry; ``share``: all work-items add to one cake, through atomics."""
     items, copies = _items_and_copies(share)
     constants = {"BINS": geometry.bins, "SECTORS": SECTORS, "ITEMS": items, "COPIES": copies}
-    return build(context, "image", constants | monitor_constant(monitored))
+    return build(context, "image", constants | monitor_constants(monitored))
 
 
-def monitor_constant(monitored: bool) -> dict[str, int]:
-    """The -D constant of kernels whose frames count for their monitor."""
-    return {"MONITORED": 1} if monitored else {}
+def monitor_constants(monitored: bool) -> dict[str, int | str]:
+    """The -D constants of kernels whose frames may count for their monitor: type and unit of what they count for."""
+    if not monitored:
+        return {"EXPOSURE": "uint", "UNIT": "1.0"}
+    return {"MONITORED": 1, "EXPOSURE": "ulong", "UNIT": monitor.QUANTUM.hex()}
 
 
 def exposure_type(monitored: bool) -> type[np.uint32 | np.uint64]:

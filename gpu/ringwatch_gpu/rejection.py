@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from .bin_order import LANES, SplitPixels, WholePixels, most_entries, order_bytes
 from .geometry import Geometry
-from .image import ImageBuffers, exposure_type, monitor_constant
+from .image import ImageBuffers, exposure_type, monitor_constants
 from .memory import read
 from .monitor import QUANTUM
 from .noise import Noise, PixelVariance
@@ -77,7 +77,7 @@ def rejection_program(
     ``share``: the form for GPUs; ``signed``: signals may be negative; ``split``: pixels are split.
     """
     methods = sum(1 << METHODS.index(method) for method in rejection.methods)
-    constants = {
+    constants: dict[str, int | str] = {
         "LANES": LANES,
         "GROUPED": int(share),
         "METHODS": methods,
@@ -86,7 +86,7 @@ def rejection_program(
         "CLIPS_BY_COUNTS": int(rejection.error_model == "poisson"),
         "VARIANCE_OF_COUNTS": int(rejection.error_model != "azimuthal"),
     }
-    constants |= monitor_constant(monitored)
+    constants |= monitor_constants(monitored)
     return build(context, "rejection", constants, before=("bin_sums", "bin_quantiles"))
 
 

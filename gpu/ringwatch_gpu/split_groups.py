@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from .geometry import Geometry
 from .groups import GROUP, groups_constants, segments_of
-from .image import ImageBuffers, exposure_type, monitor_constant
+from .image import ImageBuffers, exposure_type, monitor_constants
 from .memory import read
 from .programs import build
 from .signals import NO_DUMMIES, PixelFormat
@@ -21,7 +21,7 @@ def split_groups_program(
     context: cl.Context, geometry: Geometry, pixels: PixelFormat, *, tells_noise: bool = False, monitored: bool = False
 ) -> cl.Program:
     """The compiled kernels for a geometry and a pixel type."""
-    constants = {**groups_constants(geometry, pixels, GROUP), "NOISE": int(tells_noise), **monitor_constant(monitored)}
+    constants = {**groups_constants(geometry, pixels, GROUP), "NOISE": int(tells_noise)} | monitor_constants(monitored)
     return build(context, "split_groups", constants, before=(*pixels.before, "groups"))
 
 

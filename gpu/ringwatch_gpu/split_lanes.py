@@ -5,7 +5,7 @@ import pyopencl as cl
 from numpy.typing import NDArray
 
 from .geometry import Geometry
-from .image import ImageBuffers, exposure_type, monitor_constant
+from .image import ImageBuffers, exposure_type, monitor_constants
 from .lanes import lanes_bytes, lanes_constants, lanes_items
 from .memory import read
 from .programs import build
@@ -22,7 +22,11 @@ def split_lanes_program(
     context: cl.Context, geometry: Geometry, pixels: PixelFormat, *, tells_noise: bool = False, monitored: bool = False
 ) -> cl.Program:
     """The compiled kernels for a geometry and a pixel type."""
-    constants = {**lanes_constants(context, geometry, pixels), "NOISE": int(tells_noise), **monitor_constant(monitored)}
+    constants = {
+        **lanes_constants(context, geometry, pixels),
+        "NOISE": int(tells_noise),
+        **monitor_constants(monitored),
+    }
     return build(context, "split_lanes", constants, before=(*pixels.before, "lanes"))
 
 

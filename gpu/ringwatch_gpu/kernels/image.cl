@@ -1,7 +1,7 @@
 /* Statistics of the summed and of the averaged image, in two passes over the pixels.
  *
  * Built with -D BINS=<radial bins> -D SECTORS=<azimuthal sectors> -D ITEMS=<work-items> -D COPIES=<cakes>, and with
- * -D MONITORED where frames count for their monitor.
+ * -D EXPOSURE=<uint|ulong>, what frames count in, and -D UNIT=<one of it>; -D MONITORED where that is their monitor.
  *
  * A work-item takes one contiguous stretch of pixels, as runs within one sector each, and adds to its own histograms;
  * `sum_items` adds the work-items in order. The order of the additions depends on ITEMS alone, and fused multiply-adds
@@ -21,12 +21,8 @@
 #pragma OPENCL FP_CONTRACT OFF
 
 #ifdef MONITORED
-#define EXPOSURE ulong
-#define UNIT 0x1p-20
 #define MISSING_PLANES 3
 #else
-#define EXPOSURE uint
-#define UNIT 1.0
 #define MISSING_PLANES 2
 #endif
 

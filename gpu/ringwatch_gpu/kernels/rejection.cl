@@ -4,7 +4,7 @@
  * -D SPLIT=<1 where pixels are split: their parts are then what is called pixels below>
  * -D SIGNED=<1 where sums may be negative> -D CLIPS_BY_COUNTS=<0|1> -D VARIANCE_OF_COUNTS=<0|1>: whether the variance is
  * that of the counts (Poisson) instead of that along the ring (azimuthal), in sigma clipping's limit and in what is
- * written; and with -D MONITORED where frames count for their monitor (N_p is then a sum of exposures, see image.cl).
+ * written; and with -D EXPOSURE as image.cl (where frames count for their monitor, N_p is a sum of exposures).
  *
  * `sort_pixels` puts the pixels in the order of their bins. (Reading the image in the order of the detector and writing
  * in that of the bins takes a quarter of the time of the opposite.) `reject` takes the bins one after another, a work-item
@@ -15,12 +15,6 @@
  *
  * All sums are made in one order, and quantiles do not depend on any: every device keeps the same pixels.
  */
-
-#ifdef MONITORED
-#define EXPOSURE ulong
-#else
-#define EXPOSURE uint
-#endif
 
 #define ROUNDING 0x1p-40 /* of the mean: smaller standard deviations are nothing but rounding */
 #define FEWEST 3.0 /* pixels for Chauvenet's criterion */

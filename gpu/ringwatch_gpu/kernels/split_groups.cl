@@ -1,7 +1,7 @@
 /* Sums of split pixels, for GPU devices: entries sorted by bin, work-groups, trees.
  *
  * Built after groups.cl (and signal.cl, where signals are signed), whose constants, rule of valid pixels, `add_group` and
- * `accumulate_image` it uses; with -D NOISE=<0|1> and -D MONITORED as split_lanes.cl.
+ * `accumulate_image` it uses; with -D NOISE=<0|1> -D EXPOSURE and -D UNIT as split_lanes.cl.
  *
  * An entry is a pixel with its share c <= 1 in a bin; they are sorted by bin and cut into segments that lie within one bin.
  * A work-group adds one segment of one frame; as there are no atomic additions of doubles, a second kernel adds the
@@ -13,14 +13,6 @@
 #define SHARE_QUANTA 16777216.0f /* 2^24 */
 #define SPLIT_SUMS (SUMS + NOISE) /* and of the noise: c^2 s */
 #define IMAGE_SUMS 8 /* see sum_image */
-
-#ifdef MONITORED
-#define EXPOSURE ulong
-#define UNIT 0x1p-20
-#else
-#define EXPOSURE uint
-#define UNIT 1.0
-#endif
 
 #ifdef SIGNED
 #define REAL_OF(v, i) ((double)(int)signal_of(v, dark[i]))

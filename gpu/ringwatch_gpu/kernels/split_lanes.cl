@@ -1,8 +1,8 @@
 /* Sums of split pixels, eight frames at once, for CPU devices.
  *
  * Built after lanes.cl (and signal.cl, where signals are signed), whose constants, pixel access and `reduce_items` it uses,
- * and the rule of valid pixels; with -D NOISE=<0|1>, whether c^2 s is summed too; and with -D MONITORED where frames of
- * the summed image count for their monitor (N_p is then a sum of exposures, see image.cl).
+ * and the rule of valid pixels; with -D NOISE=<0|1>, whether c^2 s is summed too; and with -D EXPOSURE and
+ * -D UNIT as image.cl (with a monitor N_p is a sum of exposures).
  *
  * A pixel reaches one bin or several adjacent ones, with a share c <= 1 in each: c s and c g take the place of signal and
  * norm. Products with s are summed in float64; what invalid pixels take away is summed in integers, with the norm of an
@@ -14,14 +14,6 @@
 #define SHARE_QUANTA 16777216.0f /* 2^24 */
 #define SPLIT_SUMS (SUMS + NOISE) /* and of the noise: c^2 s */
 #define IMAGE_SUMS 2 /* double8 each, see sum_image */
-
-#ifdef MONITORED
-#define EXPOSURE ulong
-#define UNIT 0x1p-20
-#else
-#define EXPOSURE uint
-#define UNIT 1.0
-#endif
 
 #ifdef SIGNED
 #define REAL_OF(v) convert_double8(as_int8(v))

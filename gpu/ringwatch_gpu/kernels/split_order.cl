@@ -1,16 +1,10 @@
 /* Puts the parts of split pixels in the order of their bins, for rejection.cl: share x S in counts, and the exposure lost.
  *
  * Entries that are no part of a pixel have the share 0. A product of a float and an integer is rounded once: the same on
- * every device. Built with -D MONITORED as image.cl.
+ * every device. Built with -D EXPOSURE as image.cl.
  */
 
 #pragma OPENCL EXTENSION cl_khr_fp64 : enable
-
-#ifdef MONITORED
-#define EXPOSURE ulong
-#else
-#define EXPOSURE uint
-#endif
 
 kernel void gather_parts(
     global const uint *pixel,        /* of each entry, [entries] */
