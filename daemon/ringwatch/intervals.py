@@ -1,6 +1,7 @@
 """A set of frame numbers kept as intervals: small while numbers come roughly in order, and bounded always."""
 
 from bisect import bisect_right
+from collections.abc import Iterable
 
 MAX_INTERVALS = 65536
 
@@ -19,6 +20,28 @@ class IntervalSet:
         self._starts: list[int] = []
         self._stops: list[int] = []
         self.count = 0
+
+    @classmethod
+    def of(cls, intervals: Iterable[tuple[int, int]]) -> "IntervalSet":
+        """What `intervals` told.
+
+        Raises
+        ------
+        ValueError
+            They are not ascending, or not apart from each other.
+        OverflowError
+            They are more than are kept.
+        """
+        made = cls()
+        for first, last in intervals:
+            if first < 0 or last < first or (made._stops and first <= made._stops[-1]):
+                raise ValueError(f"({first}, {last}) is no interval above the one before")
+            if len(made._starts) >= made._max:
+                raise OverflowError(f"more than {made._max} separate intervals of frame numbers")
+            made._starts.append(first)
+            made._stops.append(last + 1)
+            made.count += last + 1 - first
+        return made
 
     def add(self, number: int) -> bool:
         """Add a number; False if it was there already."""

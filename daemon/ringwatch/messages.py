@@ -73,6 +73,13 @@ class Fates:
             + self.malformed.total() + self.excluded.total()
         )  # fmt: skip
 
+    def as_saved(self) -> "Fates":
+        """A copy without the frames that wait, and those that were skipped: after a crash all these are missing."""
+        saved = self.copy()
+        saved.skipped = 0
+        saved.received = saved.settled
+        return saved
+
 
 _NUMBERS = ("received", "reduced", "late", "foreign", "duplicate", "skipped", "missing")
 
@@ -111,6 +118,8 @@ class SeriesStart:
         The start was missed: this one was made from the first image that was seen.
     fates
         Counters of this series, shared between receiver and reduction.
+    resumed
+        What was saved of it before a crash: the reduction goes on from there.
     """
 
     series: int
@@ -129,6 +138,7 @@ class SeriesStart:
     sample: str | None = None
     joined: bool = False
     fates: Fates = field(default_factory=Fates)
+    resumed: "SavedState | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -643,6 +653,37 @@ class SeriesResult:
 
 
 @dataclass(frozen=True, slots=True)
+class SavedState:
+    """What survives a crash: an open accumulation as it was at one moment, and all that it needs to go on.
+
+    Attributes
+    ----------
+    result
+        Its sums; of no frames before the first.
+    start
+        The series that is being added, as its header said it, with its counters at that moment.
+    frames
+        Numbers of the frames of this series that met their fate, as intervals (first, last).
+    n_frames
+        How many of this series were reduced.
+    dummies
+        Pixel values that were found to mean "invalid".
+    elapsed_s
+        Time over which the frames of the accumulation came.
+    is_running
+        The series runs; otherwise others of the same sample may follow.
+    """
+
+    result: SeriesResult
+    start: SeriesStart
+    frames: tuple[tuple[int, int], ...]
+    n_frames: int
+    dummies: tuple[int | float, ...]
+    elapsed_s: float
+    is_running: bool
+
+
+@dataclass(frozen=True, slots=True)
 class SmallImage:
     """The summed image after ``n_frames`` frames, small enough to be looked at; shown to who asks, not published.
 
@@ -661,4 +702,7 @@ class SmallImage:
     bins: NDArray[np.uint16]
 
 
-Result = SeriesEvent | FrameRows | Snapshot | Profile | Decision | StopReport | Status | SeriesResult
+ForFiles = SeriesResult | SavedState
+"""What is not published over sockets."""
+
+Result = SeriesEvent | FrameRows | Snapshot | Profile | Decision | StopReport | Status | ForFiles

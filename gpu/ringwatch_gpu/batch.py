@@ -367,6 +367,36 @@ class BatchIntegrator:
         lost = self._image.read_lost_exposure()
         return None if lost is None else lost.reshape(self.geometry.shape)
 
+    def restore_image(
+        self,
+        total: NDArray[np.int64],
+        lost: NDArray[np.uint32],
+        lost_exposure: NDArray[np.uint64] | None,
+        squares: NDArray[np.float64],
+    ) -> None:
+        """Go on from a summed image that was read before, maybe from another device.
+
+        Parameters
+        ----------
+        total, lost, lost_exposure
+            What `read_image` and `read_lost_exposure` gave; the last with a monitor only.
+        squares
+            Sum of the squared signals of all frames, shape (bins,).
+
+        Raises
+        ------
+        ValueError
+            It is of another shape, or was made with a monitor and this one is not, or the other way round.
+        """
+        if total.shape != self.geometry.shape or lost.shape != total.shape:
+            raise ValueError(f"the image is of {total.shape} pixels, the detector of {self.geometry.shape}")
+        if (lost_exposure is not None) != self.monitored:
+            raise ValueError("one of image and integrator has a monitor, the other has none")
+        self._image_used = True
+        self._image.write(total, lost, lost_exposure)
+        if self._pixels.is_signed:
+            self._squares += squares
+
     def clear(self) -> None:
         """Forget the summed image, where there is one."""
         if self._image_used:

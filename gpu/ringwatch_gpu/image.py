@@ -56,6 +56,17 @@ class ImageBuffers:
         total |= low
         return total.view(np.int64), lost
 
+    def write(
+        self, total: NDArray[np.int64], lost: NDArray[np.uint32], lost_exposure: NDArray[np.uint64] | None
+    ) -> None:
+        """Put back what `read` and `read_lost_exposure` gave."""
+        bits = total.view(np.uint64)
+        halves = (bits.astype(np.uint32), (bits >> np.uint64(32)).astype(np.uint32))
+        for buffer, values in zip((self.low, self.high, self.lost), (*halves, lost), strict=True):
+            cl.enqueue_copy(self._queue, buffer, np.ascontiguousarray(values))
+        if lost_exposure is not None:
+            cl.enqueue_copy(self._queue, self.lost_exposure, np.ascontiguousarray(lost_exposure))
+
     def read_lost_exposure(self) -> NDArray[np.uint64] | None:
         """What the lost frames would have counted for, (pixels,); None without a monitor."""
         if not self._monitored:

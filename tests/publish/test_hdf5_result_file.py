@@ -112,14 +112,6 @@ def test_single_frames_have_no_sums(tmp_path, result):
     assert (stored.sums, stored.window, stored.n_frames) == (None, "none", 3)
 
 
-def test_one_frame_needs_no_image(tmp_path, result):
-    path = tmp_path / "one.h5"
-    write_result(path, replace(result, n_frames=1), config="{}", profiles=())
-    assert read_result(path).image_sum is None
-    with h5py.File(path) as file:
-        assert "image" not in file["entry"]
-
-
 def test_images_are_compressed_with_bitshuffle_lz4(path):
     with h5py.File(path) as file:
         for name in ("sum", "lost"):

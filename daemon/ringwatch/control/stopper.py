@@ -15,7 +15,7 @@ import structlog
 from ringwatch.clock import Clock
 from ringwatch.control.order import Actuator, Order
 from ringwatch.errors import ControlError
-from ringwatch.messages import Decision, Ongoing, Result, Scalar, SeriesEvent, Snapshot, StopReport, StopState
+from ringwatch.messages import Decision, Ongoing, Origin, Result, Scalar, SeriesEvent, Snapshot, StopReport, StopState
 
 _REMEMBERED = 64
 """Series that were told to stop: one that falls silent and comes back is not told again."""
@@ -72,6 +72,11 @@ class Stopper:
     def close(self) -> None:
         """Give no more orders; one that is being carried out is not waited for, and says no more."""
         self._is_closed = True
+
+    def remember(self, origin: Origin) -> None:
+        """A series was told to stop, before a crash."""
+        self._told.append(origin.unique_id)
+        self._last_told = origin.series
 
     def take(self, result: Result) -> None:
         """See one result of the reduction; never waits."""
@@ -130,8 +135,7 @@ class Stopper:
 
     def _begin(self, series: _Series, n_frames: int, sentence: str, facts: dict[str, Scalar]) -> None:
         origin = series.event.origin
-        self._told.append(origin.unique_id)
-        self._last_told = origin.series
+        self.remember(origin)
         order = Order(origin, n_frames, sentence, self._ongoing, facts, _frame_time_s(series.event))
         # A thread for each order: one that waits for a dead host does not keep the next series from being stopped.
         Thread(target=self._run, args=(order,), name="control", daemon=True).start()

@@ -11,13 +11,13 @@ from typing import Any
 from ringwatch.clock import Clock
 from ringwatch.messages import (
     Decision,
+    ForFiles,
     FrameRows,
     Metric,
     Profile,
     ProfileKind,
     Result,
     SeriesEvent,
-    SeriesResult,
     Snapshot,
     Statistics,
     Status,
@@ -63,7 +63,7 @@ class Board:
 
     def update(self, result: Result) -> None:
         """Take note of a result; of final sums nothing is shown."""
-        if isinstance(result, SeriesResult):
+        if isinstance(result, ForFiles):
             return
         with self._lock:
             if isinstance(result, Profile):

@@ -27,13 +27,17 @@ class CheckedGroup:
     """
 
     def __init__(self, file: h5py.File, path: str) -> None:
-        self._path = path
+        self._file, self._path = file, path
         self._group = file.get(path)
         if not isinstance(self._group, h5py.Group):
             raise ValueError(f"{path} is missing")  # noqa: TRY004 - the file is wrong, not the call
 
     def __contains__(self, name: str) -> bool:
         return name in self._group
+
+    def group(self, name: str) -> "CheckedGroup":
+        """A group inside it."""
+        return CheckedGroup(self._file, f"{self._path}/{name}")
 
     def array(self, name: str, dtype: str, shape: tuple[int | None, ...]) -> Any:
         """Values of a dataset of this type; None in ``shape`` stands for any length."""

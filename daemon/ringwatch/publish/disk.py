@@ -52,6 +52,13 @@ def put_in_place(part: Path, path: Path) -> None:
     _sync(path.parent)
 
 
+def put_in_place_of(part: Path, path: Path) -> None:
+    """Give a complete file a name that an older one may have, which is gone then, and put both on the disk."""
+    _sync(part)
+    part.replace(path)
+    _sync(path.parent)
+
+
 def take_name(part: Path, path: Path) -> None:
     """Give a file its name at one stroke, so that whoever is killed leaves all of it or nothing under that name.
 

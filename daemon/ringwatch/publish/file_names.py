@@ -30,5 +30,10 @@ def live_path(folder: Path, name: str) -> Path:
     return folder / f"{name}.live.h5"
 
 
+def state_name(source: str) -> str:
+    """The hidden file of what is needed after a crash; each source of frames has its own in a folder."""
+    return f".ringwatch-{_plain(source)[-NAME_CHARS:]}.state"
+
+
 def _plain(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", text).lstrip("._-")

@@ -19,16 +19,20 @@ from ringwatch.messages import (
     Origin,
     Profile,
     Result,
+    SavedState,
     SeriesEvent,
     SeriesResult,
     Snapshot,
     Status,
+    StopReport,
 )
 from ringwatch.publish.exports import Export, write_exports
 from ringwatch.publish.file_names import file_stem, final_path, free_name
 from ringwatch.publish.live_file import LiveFile
 from ringwatch.publish.nexus import HDF5_ERRORS, FramesStored
+from ringwatch.publish.open_state import OpenState
 from ringwatch.publish.result_file import ResultFileError, write_result
+from ringwatch.publish.state_file import StoredState
 
 MAX_PENDING = 1 << 14
 """Most rows of all tables that wait in memory, about 80 MB where every frame comes with a snapshot."""
@@ -68,6 +72,9 @@ class Hdf5Publisher:
         What of each frame is stored besides its row.
     also
         What else is written beside each complete file. Where that fails it is logged, and the file stays.
+    state_name
+        Name of the file, in the same folder, that holds what is needed to go on after a crash, as long as an
+        accumulation is open.
 
     Attributes
     ----------
@@ -86,6 +93,7 @@ class Hdf5Publisher:
         clock: Clock | None = None,
         stored: FramesStored = "none",
         also: Sequence[Export] = (),
+        state_name: str = ".ringwatch-state",
     ) -> None:
         self.last_path: Path | None = None
         self._root = root
@@ -100,6 +108,11 @@ class Hdf5Publisher:
         self._event: SeriesEvent | None = None
         self._live: LiveFile | None = None
         self._ended: tuple[LiveFile | None, SeriesResult] | None = None
+        self._state = OpenState(root / state_name, config_json)
+
+    def resume(self) -> StoredState | None:
+        """What a crash has left to go on from; called before the publisher is opened, once."""
+        return self._state.resume()
 
     def open(self) -> None:
         """Make the folder.
@@ -148,8 +161,13 @@ class Hdf5Publisher:
     def _take(self, result: Result) -> None:
         if isinstance(result, Status):
             return
-        live = self._live if self._live and _same(self._live.event.origin, result.origin) else None
+        origin = result.result.origin if isinstance(result, SavedState) else result.origin
+        live = self._live if self._live and _same(self._live.event.origin, origin) else None
         match result:
+            case SavedState():
+                self._state.take(result)
+            case StopReport(state="asked"):
+                self._state.told = result.origin.unique_id
             case SeriesEvent(event="start" | "joined"):
                 self._event = result
                 self._live = live or self._begin(result)
@@ -164,6 +182,7 @@ class Hdf5Publisher:
             case SeriesEvent(event="end" | "abandoned") if live and not live.has_rows:
                 live.leave()
                 self._live = None
+                self._state.forget(result.origin)
 
     def _begin(self, first: SeriesEvent | FrameRows) -> LiveFile:
         """A new accumulation. A generation that begins inside a series is known by its first rows only."""
@@ -172,7 +191,8 @@ class Hdf5Publisher:
         if self._live:
             self._live.leave()
         event = replace(self._event, origin=first.origin, time_ns=first.time_ns)
-        return LiveFile(self._root, self._stem(first.origin), event, self._config, self._stored)
+        stem, earlier = self._stem(first.origin), self._state.earlier_rows(first.origin)
+        return LiveFile(self._root, stem, event, self._config, self._stored, earlier)
 
     # ------------------------------------------------------------------------------------------------ onto disk
 
@@ -181,8 +201,9 @@ class Hdf5Publisher:
         if self._live is None:
             return
         waited_s = self._clock.monotonic_s() - self._flushed_s
-        if not self._live.name or (self._live.pending and waited_s >= self._flush_s):
+        if not self._live.name or (self._live.pending and waited_s >= self._flush_s) or self._state.is_new:
             self._flush(self._live)
+            self._state.write(self._live)
 
     def _flush(self, live: LiveFile) -> None:
         live.flush()
@@ -199,6 +220,7 @@ class Hdf5Publisher:
         self._ended = None
         if live:
             live.remove()
+        self._state.forget(result.origin)
         if path:
             self._write_beside(path)
 

@@ -4,7 +4,8 @@ The file is written under SWMR: it can be read by any number of processes meanwh
 """
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import h5py
@@ -16,6 +17,7 @@ from ringwatch.publish.disk import file_image, reserve, take_name
 from ringwatch.publish.file_names import final_path, free_name, live_path
 from ringwatch.publish.nexus import FRAME_PROFILE_COLUMNS, HDF5_ERRORS, Columns, FramesStored
 from ringwatch.publish.result_file import write_result
+from ringwatch.publish.state_file import LiveMark
 
 PENDING_BYTES = 1536
 """Disk space that a row of any table needs at most."""
@@ -38,6 +40,9 @@ class LiveFile:
         The configuration, a JSON object as text.
     stored
         What of each frame is stored besides its row.
+    earlier
+        The live file of the same accumulation that a crash left behind: this one takes over its name and those of its
+        rows that still hold.
 
     Attributes
     ----------
@@ -49,8 +54,17 @@ class LiveFile:
         Of the profiles of single frames that wait.
     """
 
-    def __init__(self, folder: Path, stem: str, event: SeriesEvent, config: str, stored: FramesStored = "none") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        stem: str,
+        event: SeriesEvent,
+        config: str,
+        stored: FramesStored = "none",
+        earlier: LiveMark | None = None,
+    ) -> None:
         self.event = event
+        self._earlier = earlier
         self.name = ""
         self.pending = self.pending_bytes = 0
         self._stored = stored
@@ -72,6 +86,11 @@ class LiveFile:
     def path(self) -> Path:
         """Name of the file."""
         return live_path(self._folder, self.name or self._stem)
+
+    @property
+    def mark(self) -> LiveMark:
+        """How far it is now, all rows being flushed."""
+        return LiveMark(self.name, {name: nexus.n_rows(self._opened()["entry"][name]) for name in nexus.TABLES})
 
     def add(self, result: FrameRows | Snapshot | Decision | Profile) -> None:
         """Take a result; `flush` writes it."""
@@ -163,17 +182,36 @@ class LiveFile:
 
     def _created(self) -> h5py.File:
         """A new file. It gets its name once it is under SWMR: a file of a process killed before that does not open."""
+        earlier, self._earlier = self._earlier, None
+        if earlier is not None and earlier.name and live_path(self._folder, earlier.name).exists():
+            return self._taken_over(earlier)
         name = free_name(self._folder, self._stem)
         path = live_path(self._folder, name)
+        with self._part_of(path) as part:
+            file = self._file = self._under_swmr(part)
+            take_name(part, path)
+        self.name = name
+        return file
+
+    def _taken_over(self, earlier: LiveMark) -> h5py.File:
+        """A new file with the rows of an earlier one that still hold, in its place."""
+        path = live_path(self._folder, earlier.name)
+        with self._part_of(path) as part:
+            self._n_flushed = _copy_rows(path, part, earlier.rows)
+            file = self._file = self._under_swmr(part)
+            part.replace(path)
+        self.name = earlier.name
+        return file
+
+    @contextmanager
+    def _part_of(self, path: Path) -> Iterator[Path]:
+        """A file without rows, under a name that it loses; what still has it afterwards is removed."""
         part = path.with_name(f"{path.name}.{os.getpid()}.part")
         try:
             part.write_bytes(file_image(self._lay_out, LIBVER))
-            file = self._file = self._under_swmr(part)
-            take_name(part, path)
+            yield part
         finally:
             part.unlink(missing_ok=True)
-        self.name = name
-        return file
 
     @staticmethod
     def _under_swmr(path: Path) -> h5py.File:
@@ -209,3 +247,17 @@ class LiveFile:
         elif self.name:
             self.path.unlink(missing_ok=True)
         self.name, self._n_flushed = "", 0
+
+
+def _copy_rows(old: Path, new: Path, rows: Mapping[str, int]) -> int:
+    """Copy the first rows of the tables of a live file into another one; the number of its frames."""
+    with h5py.File(old, "r", swmr=True, locking=False) as before, h5py.File(new, "r+", libver=LIBVER, locking=False) as file:
+        for name in nexus.TABLES:
+            left, kept = rows.get(name, 0), file["entry"][name].keys()
+            for block in nexus.blocks(before["entry"][name]):
+                part = {column: values[:left] for column, values in block.items() if column in kept}
+                size_bytes = sum(values.nbytes for values in part.values())
+                reserve(file.id.get_vfd_handle(), file.id.get_filesize() + 2 * size_bytes)
+                nexus.append(file["entry"][name], part)
+                left -= min(left, len(next(iter(block.values()))))
+        return nexus.n_rows(file["entry/frames"])

@@ -1,6 +1,6 @@
 """Between the reduction and one publisher: results go in without ever waiting, and come out in order.
 
-A snapshot, profile or status replaces the one of its kind that still waits; everything else is kept in order.
+A snapshot, profile, status or saved state replaces the one of its kind that still waits; all else is kept in order.
 """
 
 from collections import deque
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ringwatch.messages import FrameRows, Profile, Result, Snapshot, Status
+from ringwatch.messages import FrameRows, Profile, Result, SavedState, Snapshot, Status
 
 _OVERHEAD_BYTES = 4096
 """Counted for what a result holds besides its arrays: names, header, counters."""
@@ -77,8 +77,8 @@ class Mailbox:
 
     def _key(self, result: Result) -> _Key:
         """Results of equal keys replace each other; an ended series keeps its last ones beside those of the next."""
-        if isinstance(result, Status):
-            return (Status,)
+        if isinstance(result, Status | SavedState):
+            return (type(result),)
         if isinstance(result, Snapshot):
             return (Snapshot, result.origin.unique_id, result.origin.generation)
         if isinstance(result, Profile):

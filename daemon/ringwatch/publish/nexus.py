@@ -273,13 +273,18 @@ def append(table: h5py.Group, columns: Columns) -> None:
         column[before:] = values
 
 
+def n_rows(table: h5py.Group) -> int:
+    """Number of complete rows of a table."""
+    return min(map(len, table.values()))
+
+
 def blocks(table: h5py.Group) -> Iterator[Columns]:
     """The rows of a table in parts of bounded size."""
-    n_rows = min(map(len, table.values()))
+    complete = n_rows(table)
     row_bytes = sum(column.dtype.itemsize * math.prod(column.shape[1:]) for column in table.values())
     step = max(1, min(BLOCK_ROWS, BLOCK_BYTES // row_bytes))
-    for start in range(0, n_rows, step):
-        stop = min(start + step, n_rows)
+    for start in range(0, complete, step):
+        stop = min(start + step, complete)
         yield {name: column[start:stop] for name, column in table.items()}
 
 

@@ -186,8 +186,7 @@ def _write_rows(raw: FileIO, table: h5py.Group, parts: Iterable[Columns]) -> Non
 
 
 def _write_image(raw: FileIO, entry: h5py.Group, result: SeriesResult | StoredResult) -> None:
-    """The summed image, where it says more than the one frame it was made of."""
-    if result.image_sum is None or result.image_lost is None or result.n_frames < 2:
+    if result.image_sum is None or result.image_lost is None:
         return
     planes: dict[str, NDArray[Any]] = {"sum": result.image_sum, "lost": result.image_lost}
     if result.image_lost_exposure is not None:
@@ -220,12 +219,16 @@ def _write_sums(entry: h5py.Group, result: SeriesResult | StoredResult) -> None:
         group[name] = clean_text(getattr(result, name))
     for name, value in asdict(result.origin).items():
         group[name] = clean_text(value) if isinstance(value, str) else value
-    fates = {name: getattr(result.fates, name) for name in FATES}
-    for name, tree in (("header", result.header), ("versions", result.versions), ("fates", fates)):
+    for name, tree in (("header", result.header), ("versions", result.versions), ("fates", fates_tree(result.fates))):
         group[name] = json.dumps(dict(tree))
     group["missing"] = np.array(result.missing, np.int64).reshape(-1, 2)
     group["config"] = entry["reduction/input/config"]
     group["schema"] = SCHEMA
+
+
+def fates_tree(fates: Fates) -> dict[str, Any]:
+    """Counters as they are stored."""
+    return {name: getattr(fates, name) for name in FATES}
 
 
 # ----------------------------------------------------------------------------------------------------------- read
@@ -240,7 +243,7 @@ def read_result(path: Path) -> StoredResult:
         No such file, no HDF5, or something in it is missing or has a wrong type, shape or size.
     """
     with reading(path) as entry:
-        return _read(entry)
+        return stored_result(entry)
 
 
 @contextmanager
@@ -255,7 +258,8 @@ def reading(path: Path) -> Iterator[CheckedGroup]:
         raise ResultFileError(path, f"is no result file, or a damaged one: {error}") from error
 
 
-def _read(entry: CheckedGroup) -> StoredResult:
+def stored_result(entry: CheckedGroup) -> StoredResult:
+    """The result in an open file; raises ValueError."""
     if entry.number("ringwatch/schema", "<i8") != SCHEMA:
         raise ValueError(f"/entry/ringwatch/schema is not {SCHEMA}: another version of ringwatch wrote it")
     radial = entry.array("ringwatch/radial", "<f8", (None,))
@@ -277,7 +281,7 @@ def _read(entry: CheckedGroup) -> StoredResult:
         signal_quantum=entry.number("ringwatch/signal_quantum", "<f8"),
         image_sum=image_sum,
         image_lost=image_lost,
-        fates=_read_fates(entry.tree("ringwatch/fates")),
+        fates=fates_of(entry.tree("ringwatch/fates")),
         missing=tuple((int(a), int(b)) for a, b in entry.array("ringwatch/missing", "<i8", (None, 2))),
         poni=entry.text("ringwatch/poni"),
         versions=entry.tree("ringwatch/versions"),
@@ -327,13 +331,14 @@ def _read_frames(entry: CheckedGroup) -> Columns:
     return {name: entry.array(f"frames/{name}", dtype, (rows,)) for name, dtype in nexus.FRAME_COLUMNS.items()}
 
 
-def _read_fates(tree: dict[str, Any]) -> Fates:
+def fates_of(tree: dict[str, Any]) -> Fates:
+    """The counters that `fates_tree` made; raises ValueError."""
     fates = Fates()
     for name in FATES:
         value = tree.get(name)
         counts = value.values() if isinstance(value, dict) else (value,)
         if isinstance(value, dict) != isinstance(getattr(fates, name), Counter) or not all(map(_is_count, counts)):
-            raise ValueError(f"/entry/ringwatch/fates: {name} is {value!r}")
+            raise ValueError(f"fates: {name} is {value!r}")
         setattr(fates, name, Counter(value) if isinstance(value, dict) else value)
     return fates
 

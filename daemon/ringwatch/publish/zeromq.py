@@ -17,7 +17,7 @@ import zmq
 
 from ringwatch import wire
 from ringwatch.errors import PublishError
-from ringwatch.messages import FrameRows, Profile, Result, SeriesResult
+from ringwatch.messages import ForFiles, FrameRows, Profile, Result
 from ringwatch.publish.payload import FRAME_PROFILES, Published, frame_profiles, payload, topic
 
 QUEUED_MESSAGES = 1000
@@ -93,7 +93,7 @@ class ZeroMQPublisher:
         PublishError
             The forwarding thread has ended or does not keep up.
         """
-        if isinstance(result, SeriesResult):
+        if isinstance(result, ForFiles):
             return
         if self._outbox is None or self._thread is None or not self._thread.is_alive():
             raise PublishError("the publishing socket is closed")

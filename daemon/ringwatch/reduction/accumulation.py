@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Self
 
 import numpy as np
 
 from ringwatch.clock import Clock
 from ringwatch.config import RINGS_FRACTION
-from ringwatch.messages import Fates, Frame, FrameRows, Origin, SeriesResult, SeriesStart, Statistics
+from ringwatch.messages import Fates, Frame, FrameRows, Origin, SavedState, SeriesResult, SeriesStart, Statistics
 from ringwatch.reduction.accumulator import Accumulator
 from ringwatch.reduction.settings import ReductionSettings
 from ringwatch.reduction.statistics import SpotStatistics
@@ -16,7 +17,7 @@ from ringwatch.stop.rule import StopRule
 from ringwatch_gpu import monitor
 from ringwatch_gpu.batch import BatchIntegrator
 from ringwatch_gpu.geometry import Geometry
-from ringwatch_gpu.sums import sums_digest
+from ringwatch_gpu.sums import RingSums, sums_digest
 from ringwatch_gpu.validity import Validity
 
 FIRST_GENERATION = 1
@@ -61,6 +62,26 @@ class Accumulation:
         self._start, self._begins_s = start, 0.0
         self._fates, self._fates_before = Fates(), Fates()
         self._measured_s = self._first_s = self._last_s = 0.0
+        self._saved: SeriesResult | None = None
+
+    @classmethod
+    def resumed(
+        cls, state: SavedState, start: SeriesStart, geometry: Geometry, settings: ReductionSettings, clock: Clock
+    ) -> Self:
+        """What was saved, to be added to the frames of ``start`` under the next generation; `open` restores the sums.
+
+        Raises
+        ------
+        ValueError
+            Another geometry, mask or monitor: these sums cannot be added to.
+        """
+        made, saved, fates = cls(start, geometry, settings, clock), state.result, state.start.fates
+        if made.origin.digest != saved.origin.digest:
+            raise ValueError("the geometry, the mask or the monitor has changed")
+        made.origin = replace(saved.origin, generation=saved.origin.generation + 1)
+        made._fates, made._fates_before = saved.fates.since(fates), fates.since(saved.fates)
+        made._measured_s, made._saved = state.elapsed_s, saved
+        return made
 
     @property
     def n_frames(self) -> int:
@@ -112,13 +133,22 @@ class Accumulation:
     # ------------------------------------------------------------------------------------------------------ frames
 
     def open(self, integrator: BatchIntegrator, validity: Validity) -> Accumulator:
-        """Get ready for frames."""
+        """Get ready for frames, and restore what was saved.
+
+        Raises
+        ------
+        ValueError
+            It does not fit.
+        """
         settings = self._settings
         self.accumulator = Accumulator(
             self.origin, integrator, validity, self._statistics, self._clock, settings.window,
             settings.monitor_reference, settings.variance, error_model=settings.error_model,
             keeps_frame_sums=settings.keeps_frame_sums,
         )  # fmt: skip
+        saved, self._saved = self._saved, None
+        if saved is not None:
+            self.accumulator.restore(saved)
         return self.accumulator
 
     def add(self, accumulator: Accumulator, frames: Sequence[Frame], slot_set: int) -> FrameRows:
@@ -135,14 +165,18 @@ class Accumulation:
 
     # ----------------------------------------------------------------------------------------------------- results
 
+    @property
+    def elapsed_s(self) -> float:
+        """Time over which its frames came."""
+        return self._measured_s + self._last_s - self._first_s
+
     def evaluation(self, accumulator: Accumulator, statistics: Statistics, conditions: Conditions) -> Evaluation:
         """What the rule decides on."""
-        elapsed_s = self._measured_s + self._last_s - self._first_s if self._first_s else None
         return Evaluation(
             origin=self.origin,
             time_ns=self._clock.time_ns(),
             n_frames=accumulator.n_frames,
-            elapsed_s=elapsed_s,
+            elapsed_s=self.elapsed_s if self._first_s else None,
             measurements=accumulator.measurements,
             statistics=statistics,
             conditions=conditions,
@@ -156,37 +190,48 @@ class Accumulation:
         missing
             Numbers of the series that never came; told only where it is the only one.
         """
-        accumulator = self.accumulator
-        if accumulator is None or not accumulator.n_frames or self.is_over:
+        if not self.n_frames or self.is_over:
             return None
         self.is_over = True
-        adds_up, reference = self._settings.adds_up, self._settings.monitor_reference
-        integrator = accumulator.integrator
-        has_image = adds_up and accumulator.n_frames > 1
-        total, lost = integrator.read_image() if has_image else (None, None)
+        missing = () if self.origin.accumulation else missing
+        has_image = self._settings.adds_up and self.n_frames > 1
+        return self._result(reason, missing, self._start.fates, has_image=has_image)
+
+    def so_far(self, fates: Fates) -> SeriesResult:
+        """The results so far, with these counters of its last series, and all that is needed to go on from them."""
+        return self._result("saved", (), fates, has_image=self.n_frames > 0)
+
+    def _result(
+        self, reason: str, missing: tuple[tuple[int, int], ...], fates: Fates, *, has_image: bool
+    ) -> SeriesResult:
+        settings, reference, accumulator = self._settings, self._settings.monitor_reference, self.accumulator
+        nothing = RingSums.none_of(self.geometry, reference, tells_noise=settings.tells_noise)
+        union, exposure = (accumulator.union, accumulator.exposure) if accumulator else (nothing, 0)
+        integrator = accumulator.integrator if accumulator and has_image else None
+        total, lost = integrator.read_image() if integrator else (None, None)
         return SeriesResult(
             origin=self.origin,
             time_ns=self._clock.time_ns(),
             reason=reason,
             header=self._start.header,
-            n_frames=accumulator.n_frames,
+            n_frames=union.n_frames,
             radial=self.geometry.radial,
             edges=self.geometry.edges,
             unit=self.geometry.unit,
             exact=self.geometry.is_exact,
-            sums=accumulator.union.words if adds_up else None,
-            norm_quantum=accumulator.union.norm_quantum,
-            signal_quantum=accumulator.union.signal_quantum,
+            sums=union.words if settings.adds_up else None,
+            norm_quantum=union.norm_quantum,
+            signal_quantum=union.signal_quantum,
             image_sum=total,
             image_lost=lost,
-            fates=self._fates + self._start.fates.since(self._fates_before),
-            missing=() if self.origin.accumulation else missing,
+            fates=self._fates + fates.since(self._fates_before),
+            missing=missing,
             poni=self.geometry.poni,
-            versions=self._settings.versions,
-            window="all" if self._settings.window.kind == "last" else self._settings.window_text,
+            versions=settings.versions,
+            window="all" if settings.window.kind == "last" else settings.window_text,
             monitor_reference=reference,
-            exposure=None if reference is None else accumulator.exposure,
-            image_lost_exposure=integrator.read_lost_exposure() if has_image else None,
+            exposure=None if reference is None else exposure,
+            image_lost_exposure=integrator.read_lost_exposure() if integrator else None,
         )
 
 

@@ -1,6 +1,7 @@
 """One accumulation: batches of frames in, exact sums and everything that follows from them out."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -15,6 +16,7 @@ from ringwatch.messages import (
     FrameRows,
     Origin,
     Profile,
+    SeriesResult,
     SmallImage,
     Spottiness,
     Statistics,
@@ -139,6 +141,26 @@ class Accumulator:
         if self._recent is not None:
             self._recent.add(rows, np.zeros(n_frames) if received_s is None else received_s)
         return self._frame_rows(frame_numbers, frames, rows, exposure)
+
+    def restore(self, result: SeriesResult) -> None:
+        """Go on from sums that were saved; what single frames showed of motion and drift begins anew.
+
+        Raises
+        ------
+        ValueError
+            They do not fit: of another shape, or some are missing.
+        """
+        if result.sums is None or result.sums.shape != self.union.words.shape:
+            raise ValueError("its sums are missing, or of another shape")
+        if not result.n_frames:
+            return
+        if result.image_sum is None or result.image_lost is None:
+            raise ValueError("it has no summed image")
+        union = replace(self.union, words=result.sums, n_frames=result.n_frames)
+        squares = exact.to_float(result.sums[1])
+        self.integrator.restore_image(result.image_sum, result.image_lost, result.image_lost_exposure, squares)
+        self.union = union
+        self.exposure = result.n_frames if result.exposure is None else result.exposure
 
     def sample(self, slot_set: int = 0) -> None:
         """Take the azimuthal sectors of the first frame of the batch that was added last."""

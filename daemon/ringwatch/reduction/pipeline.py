@@ -16,7 +16,16 @@ from threadpoolctl import threadpool_limits
 
 from ringwatch.clock import Clock
 from ringwatch.errors import ConfigError, UnsupportedEncoding
-from ringwatch.messages import Frame, Origin, SeriesEnd, SeriesEvent, SeriesStart, Status, StreamMessage
+from ringwatch.messages import (
+    Frame,
+    Origin,
+    SavedState,
+    SeriesEnd,
+    SeriesEvent,
+    SeriesStart,
+    Status,
+    StreamMessage,
+)
 from ringwatch.reduction.accumulation import FIRST_GENERATION, UNNAMED, Accumulation
 from ringwatch.reduction.geometry import GeometrySource
 from ringwatch.reduction.recent import require_room
@@ -30,7 +39,7 @@ from ringwatch_gpu.errors import DeviceError, GeometryError
 from ringwatch_gpu.geometry import Geometry
 from ringwatch_gpu.sums import sums_shape
 from ringwatch_gpu.tables import BATCH
-from ringwatch_gpu.validity import SUPPORTED
+from ringwatch_gpu.validity import SUPPORTED, Validity
 
 FLUSH_S = 0.1
 """A batch that is not full is reduced when its oldest frame has waited this long."""
@@ -91,6 +100,7 @@ class Reduction:
         self._is_to_begin_anew = self._is_sample_over = False
         self._next_sample: str | None = None
         self._throughput = Throughput(clock)
+        self._saved_s = 0.0
 
     def step(self) -> None:
         """One turn: at most one batch, or one start or end of a series."""
@@ -102,6 +112,8 @@ class Reduction:
         if self._series is not None:
             self._series.keep_up()
             self._series.go_on_rejecting()
+        if self._series is not None and self._is_to_be_saved(self._series):
+            self._save(self._series)
         if self._throughput.is_due():
             self._publish(self._status())
 
@@ -161,9 +173,12 @@ class Reduction:
             geometry = self._geometries.for_series(start.shape, start.pixel_mask, flat, is_float=is_float)
             shape = sums_shape(geometry, self._settings.monitor_reference, tells_noise=self._settings.tells_noise)
             require_room(self._settings.window, shape, start.frame_time_s)
+            accumulation = self._accumulation(start, geometry)
+            if start.resumed is not None and not start.resumed.is_running:  # it goes on with the next series
+                return
             self._series = SeriesReduction(
                 start,
-                self._accumulation(start, geometry),
+                accumulation,
                 self._geometries.base().mask,
                 self._get_integrator,
                 self._filler,
@@ -176,7 +191,9 @@ class Reduction:
             self._refuse(start, str(error))
 
     def _accumulation(self, start: SeriesStart, geometry: Geometry) -> Accumulation:
-        """What the frames of a series are added to: what is kept if it fits, else something new."""
+        """What the frames of a series are added to: what was saved or is kept if it fits, else something new."""
+        if start.resumed is not None:
+            return self._resumed(start.resumed, start, geometry)
         if self._kept is not None and self._kept.continues(start, geometry):
             self._kept.go_on(start)
             return self._kept
@@ -185,10 +202,40 @@ class Reduction:
         self._kept = accumulation if self._settings.scope == "sample" else None
         return accumulation
 
+    def _resumed(self, state: SavedState, start: SeriesStart, geometry: Geometry) -> Accumulation:
+        """What was saved; where it does not fit any more something new, under the next generation."""
+        try:
+            made = Accumulation.resumed(state, start, geometry, self._settings, self._clock)
+            if start.dtype is not None:
+                validity = Validity.of(start.dtype, self._settings.dummies, start.saturation)
+                made.open(self._get_integrator(geometry, start.dtype), validity)
+        except ValueError as error:
+            structlog.get_logger().warning("begins anew, not with what was saved", reason=str(error))
+            made = Accumulation(start, geometry, self._settings, self._clock)
+            made.origin = replace(made.origin, generation=state.result.origin.generation + 1)
+        self._kept = made if self._settings.scope == "sample" else None
+        return made
+
+    def _is_to_be_saved(self, series: SeriesReduction) -> bool:
+        save_s = self._settings.save_s
+        if save_s is None or not self._settings.adds_up:
+            return False
+        return series.is_unsaved or (series.has_news and self._clock.monotonic_s() - self._saved_s >= save_s)
+
+    def _save(self, series: SeriesReduction, *, is_running: bool = True) -> None:
+        """Give out what would be needed after a crash."""
+        self._saved_s = self._clock.monotonic_s()
+        state = series.state(is_running=is_running)
+        if state is not None:
+            self._publish(state)
+
     def _end(self, end: SeriesEnd) -> None:
         if self._series is not None:
             self._series.finish(end)
-            self._kept = self._series.accumulation if self._settings.scope == "sample" else None
+            if self._settings.scope == "sample":
+                self._kept = self._series.accumulation
+                if self._settings.save_s is not None:
+                    self._save(self._series, is_running=False)
         self._series = self._refused = self._shapeless = None
 
     def _begin(self, frames: Sequence[Frame]) -> None:

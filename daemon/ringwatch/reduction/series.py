@@ -10,7 +10,8 @@ import structlog
 from numpy.typing import NDArray
 
 from ringwatch.clock import Clock
-from ringwatch.messages import Frame, FrameRows, Result, SeriesEnd, SeriesEvent, SeriesStart, Snapshot
+from ringwatch.intervals import IntervalSet
+from ringwatch.messages import Frame, FrameRows, Result, SavedState, SeriesEnd, SeriesEvent, SeriesStart, Snapshot
 from ringwatch.reduction.accumulation import Accumulation
 from ringwatch.reduction.accumulator import Accumulator
 from ringwatch.reduction.conditions import ConditionWatch, flat_field, header_mismatch, setup
@@ -78,10 +79,16 @@ class SeriesReduction:
         self._rejected_s = -math.inf
         self._published_frames = accumulation.n_frames
         self.n_frames = self._slot_set = 0
+        self._settled: IntervalSet | None = IntervalSet()
+        self._saved: Accumulation | None = None
+        self._n_saved = 0
+        resumed = start.resumed
+        if resumed is not None:
+            self.n_frames, self._settled = resumed.n_frames, IntervalSet.of(resumed.frames)
         mismatch = header_mismatch(start, self.geometry)
         self._conditions, self._setup = ConditionWatch(start, mismatch), setup(start, self.geometry)
-        warnings = filter(None, (mismatch, flat_field(start, self.geometry)))
-        self._event("joined" if start.joined else "start", " ".join(warnings))
+        warnings = filter(None, (mismatch, flat_field(start, self.geometry), _resumption(start)))
+        self._event("joined" if start.joined or resumed else "start", " ".join(warnings))
         if start.dtype is not None:
             self._open(start.dtype)
 
@@ -103,6 +110,7 @@ class SeriesReduction:
     def reduce(self, filling: Filling) -> int:
         """Reduce a batch and publish its rows; the number of frames that counted."""
         frames = filling.finish()
+        self._settle(filling.frames)
         if frames and not self.n_frames:
             self._find_gap_dummy(filling.slots[0])
         done = 0
@@ -150,6 +158,34 @@ class SeriesReduction:
         if self._settings.scope != "sample" and self.accumulation.accumulator is not None:
             self.accumulation.accumulator.integrator.clear()  # now, so that the next series need not wait for it
 
+    @property
+    def is_unsaved(self) -> bool:
+        """Whether there was no `state` of this accumulation yet."""
+        return self._saved is not self.accumulation and not self.accumulation.is_over and self._settled is not None
+
+    @property
+    def has_news(self) -> bool:
+        """Whether frames met their fate since the last `state`."""
+        return self._settled is not None and self._settled.count != self._n_saved
+
+    def state(self, *, is_running: bool = True) -> SavedState | None:
+        """All that is needed to go on after a crash; None where there is nothing, or too much, to be told."""
+        accumulation, start = self.accumulation, self.start
+        if self._settled is None or accumulation.is_over or not self._settings.adds_up:
+            return None
+        self._saved, self._n_saved = accumulation, self._settled.count
+        accumulator, fates = accumulation.accumulator, start.fates.as_saved()
+        dtype = accumulator.integrator.dtype if accumulator else start.dtype
+        return SavedState(
+            accumulation.so_far(fates),
+            replace(start, dtype=dtype, sample=accumulation.origin.sample, fates=fates, resumed=None),
+            tuple(self._settled.intervals()),
+            self.n_frames,
+            accumulator.validity.dummies if accumulator else (),
+            accumulation.elapsed_s,
+            is_running,
+        )
+
     # --------------------------------------------------------------------------------------------- before the frames
 
     def _open(self, dtype: np.dtype[np.generic]) -> Accumulator:
@@ -164,6 +200,8 @@ class SeriesReduction:
         integrator = accumulator.integrator if accumulator else self._get_integrator(self.geometry, dtype)
         validity = Validity.of(dtype, self._settings.dummies, self.start.saturation)
         accumulator = accumulator or self.accumulation.open(integrator, validity)
+        if self.start.resumed is not None and self.start.resumed.n_frames:
+            validity = replace(validity, dummies=self.start.resumed.dummies)
         accumulator.validity, self._is_ready = validity, True
         self._event("ready", "")
         return accumulator
@@ -177,6 +215,7 @@ class SeriesReduction:
         weighed = [frame for frame, f in zip(frames, exposure, strict=True) if f]
         if len(weighed) < len(frames):
             self.start.fates.excluded["no monitor"] += len(frames) - len(weighed)
+            self._settle([frame for frame, f in zip(frames, exposure, strict=True) if not f])
         return weighed
 
     def _with_rejection(self, rows: FrameRows, accumulator: Accumulator, slot_set: int) -> FrameRows:
@@ -201,6 +240,17 @@ class SeriesReduction:
             return
         structlog.get_logger().info("the detector's gaps are filled with a dummy value", dummy=value)
         accumulator.validity = replace(accumulator.validity, dummies=(value,))
+
+    def _settle(self, frames: Sequence[Frame]) -> None:
+        """Remember whose fate is decided, as long as that can be told in few intervals."""
+        if self._settled is None:
+            return
+        try:
+            for frame in frames:
+                self._settled.add(frame.frame)
+        except OverflowError:
+            self._settled = None
+            structlog.get_logger().warning("too many gaps: the series could not be resumed", series=self.start.series)
 
     # ----------------------------------------------------------------------------------------------------- the frames
 
@@ -320,3 +370,10 @@ class SeriesReduction:
                 setup=self._setup,
             )
         )
+
+
+def _resumption(start: SeriesStart) -> str:
+    """That sums go on after a crash, as a sentence."""
+    if start.resumed is None:
+        return ""
+    return f"Resumed after {start.resumed.result.n_frames} frames; those that came meanwhile are missing."

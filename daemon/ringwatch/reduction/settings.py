@@ -48,6 +48,8 @@ class ReductionSettings:
         Whether the exact sums of each frame go with its row.
     each_frame
         Which one outlier-rejecting profile takes the place of the mean of each single frame; for recorded frames.
+    save_s
+        Time between two saved states; None saves none, as for recorded frames, which can be reduced again.
     versions
         Names and versions for the result files.
     """
@@ -66,6 +68,7 @@ class ReductionSettings:
     variance: PixelVariance | None = None
     keeps_frame_sums: bool = False
     each_frame: Rejection = NO_REJECTION
+    save_s: float | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -6,6 +6,7 @@ a thread, and feeds systemd's watchdog while the reduction makes its turns.
 
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from queue import Empty, SimpleQueue
 from types import FrameType
 
@@ -15,9 +16,11 @@ from ringwatch.clock import Clock, SystemClock
 from ringwatch.config import Config
 from ringwatch.control.actuators import actuator
 from ringwatch.control.stopper import Stopper
-from ringwatch.messages import Result
+from ringwatch.intervals import IntervalSet
+from ringwatch.messages import Result, SavedState, StreamMessage
 from ringwatch.publish.epics import EpicsPublisher
 from ringwatch.publish.exports import require
+from ringwatch.publish.file_names import state_name
 from ringwatch.publish.hdf5 import Hdf5Publisher
 from ringwatch.publish.orders import Orders
 from ringwatch.publish.outlet import Outlet, Publisher
@@ -99,6 +102,7 @@ class Daemon:
         if config.publish.epics is not None:
             publishers.append(EpicsPublisher(config.publish.epics.prefix, config.publish.epics.interface))
         self._outlets = [Outlet(publisher) for publisher in publishers]
+        self._saver = None if self.hdf5 is None else self._outlets[publishers.index(self.hdf5)]
         self._reduction = self._make_reduction()
         self._thread = ReductionThread(self._reduction, lambda: self._source.finished, self.request_stop)
 
@@ -126,6 +130,7 @@ class Daemon:
 
     def start(self) -> None:
         """Open everything: publishers first, the detector last."""
+        self._resume()
         for outlet in self._outlets:
             outlet.start()
         self._thread.start()
@@ -192,6 +197,22 @@ class Daemon:
             notify("STOPPING=1")
             self.stop()
 
+    def _resume(self) -> None:
+        """Go on with what was open when the last daemon was killed."""
+        stored = self.hdf5.resume() if self.hdf5 is not None else None
+        if stored is None:
+            return
+        state = stored.state
+        start = replace(state.start, fates=state.start.fates.copy(), resumed=state)
+        resumed: list[StreamMessage] = [start]
+        if state.is_running:
+            resumed = self._table.resume(start, IntervalSet.of(state.frames), self._clock.monotonic_s())
+        for message in resumed:
+            self._queue.put(message)
+        if stored.was_told and self._stopper is not None:
+            self._stopper.remember(state.result.origin)
+        log.warning("goes on after a crash", series=state.start.series, frames=state.result.n_frames)
+
     def _make_reduction(self) -> Reduction:
         return Reduction(
             self._source.get_batch,
@@ -217,8 +238,15 @@ class Daemon:
         if config is None:
             return None
         require(config.also)
-        as_text = self._config.model_dump_json()
-        return Hdf5Publisher(config.root, config.name, config.flush_s, as_text, stored=config.frames, also=config.also)
+        return Hdf5Publisher(
+            config.root,
+            config.name,
+            config.flush_s,
+            self._config.model_dump_json(),
+            stored=config.frames,
+            also=config.also,
+            state_name=state_name(self._config.stream.source),
+        )
 
     def _make_stopper(self) -> Stopper | None:
         stop = self._config.stop
@@ -240,7 +268,8 @@ class Daemon:
 
     def _publish_all(self, result: Result) -> None:
         for outlet in self._outlets:
-            outlet.put(result)
+            if outlet is self._saver or not isinstance(result, SavedState):
+                outlet.put(result)
         if self._on_result is not None:
             self._on_result(result)
 

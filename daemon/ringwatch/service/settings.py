@@ -17,6 +17,8 @@ from ringwatch_gpu.ring_positions import calibrant_spacings
 
 PACKAGES = ("ringwatch", "numpy", "pyopencl", "pyFAI", "dectris-compression", "h5py")
 MAX_DECODERS = 8  # a batch has no more frames
+SHORTEST_SAVE_S = 2.0
+"""A saved state of 4M pixels takes 30 ms of the reduction and 5 MB of disk."""
 
 
 def reduction_settings(config: Config | FilesConfig, device: cl.Device) -> ReductionSettings:
@@ -42,6 +44,7 @@ def reduction_settings(config: Config | FilesConfig, device: cl.Device) -> Reduc
         rejection=rejection(config.profiles),
         variance=variance(config.profiles),
         keeps_frame_sums=hdf5 is not None and hdf5.frames == "sums",
+        save_s=None if hdf5 is None else max(hdf5.flush_s, SHORTEST_SAVE_S),
         versions=versions(device),
     )
 

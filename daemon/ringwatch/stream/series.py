@@ -93,6 +93,20 @@ class SeriesTable:
             return None
         return Ongoing(series.unique_id, series.fates.received)
 
+    def resume(self, start: SeriesStart, frames: IntervalSet, now_s: float) -> list[StreamMessage]:
+        """Go on with a series that ran when the daemon died, as if it had just been heard of.
+
+        Parameters
+        ----------
+        frames
+            Numbers of its frames that met their fate; all others are still wanted.
+        """
+        series = self._start(start, now_s)
+        series.frames = frames
+        if start.shape is not None and start.dtype is not None and frames.count:
+            series.kind = (start.shape, start.dtype)
+        return series.release()
+
     # ------------------------------------------------------------------------------------------------- what comes in
 
     def feed(self, message: Decoded, now_s: float) -> list[StreamMessage]:
