@@ -15,11 +15,12 @@ INSTALL_FROM := import platform as p; v = ".".join(p.python_version_tuple()[:2])
 	/opt/ringwatch/bin/pip install --no-index --find-links wheelhouse \"ringwatch[cpu,epics,plot]\"")
 DESCRIBE := from ringwatch_gpu import devices; print(devices.describe())
 
-# How long: make fuzz FUZZ_S=3600, make soak MINUTES=600.
+# How long: make fuzz FUZZ_S=3600, make soak MINUTES=600, make kills KILLS=1000.
 FUZZ_S ?= 60
 MINUTES ?= 30
+KILLS ?= 100
 
-.PHONY: help demo test lint bench accuracy study mutants wheelhouse fuzz soak clean
+.PHONY: help demo test lint bench accuracy study mutants wheelhouse fuzz soak kills clean
 .SILENT:
 
 help:
@@ -33,6 +34,7 @@ help:
 	echo "make wheelhouse  a folder from which ringwatch is installed without internet"
 	echo "make fuzz      random bytes into the decoders, new ones each time: FUZZ_S=60 seconds"
 	echo "make soak      a daemon under random faults: is every file right, does anything leak? MINUTES=30"
+	echo "make kills     a daemon that is killed and started again: is every result right, is none lost? KILLS=100"
 	echo "make clean     remove .venv and all that was made here"
 	echo "The first of them installs what it needs into .venv. Another Python: make PYTHON=python3.12 test"
 
@@ -72,6 +74,9 @@ fuzz: .venv/installed
 
 soak: .venv/opencl
 	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES)
+
+kills: .venv/opencl
+	$(BIN)/python -m benchmarks.kills --kills $(KILLS)
 
 clean:
 	rm -rf .venv .venv-tickit build dist results wheelhouse .*_cache .hypothesis

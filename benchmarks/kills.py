@@ -32,12 +32,13 @@ from ringwatch_gpu.validity import Validity
 
 FRAMES, RATE_HZ, PAUSE_S = 1200, 100.0, 0.7
 LONGEST_LIFE_S = 9.0
-PATIENCE_S = 30.0
+SILENCE_S, PATIENCE_S = 2.0, 30.0
+RESUMED = "goes on after a crash"
 CONFIG = """
 [stream]
 endpoint = "ipc://{folder}/detector"
 late_s = 0.2
-end_timeout_s = 2.0
+end_timeout_s = {silence_s}
 [geometry]
 poni = "powder.poni"
 [publish.zmq]
@@ -92,7 +93,8 @@ class Detector(threading.Thread):
 def run(folder: Path) -> "subprocess.Popen[bytes]":
     """The daemon, as a process of its own."""
     command = [sys.executable, "-m", "ringwatch", "run", str(folder / "config.toml")]
-    return subprocess.Popen(command, stderr=(folder / "log").open("ab"))  # noqa: S603 - our own command
+    with (folder / "log").open("ab") as log:
+        return subprocess.Popen(command, stderr=log)  # noqa: S603 - our own command
 
 
 def unreadable(folder: Path) -> list[str]:
@@ -148,48 +150,56 @@ def judge(folder: Path, words: list[np.ndarray]) -> tuple[list[str], dict[int, l
     return faults, results
 
 
+def words_of(images: list[np.ndarray]) -> list[np.ndarray]:
+    """The sums of each image, by the specification."""
+    geometry, validity = Geometry.from_poni(POWDER.poni()), Validity.of(POWDER.dtype)
+    static = StaticSums.of(geometry.bin_table, geometry.norm_q, geometry.bins)
+    tables = geometry.bin_table, geometry.norm_q, geometry.bins, validity
+    return [reference.integrate(image.reshape(1, -1), *tables).rows(static)[0] for image in images]
+
+
+def kill(folder: Path, random: Random) -> list[str]:
+    """Start a daemon, kill it at a random moment; what is wrong then."""
+    process = run(folder)
+    time.sleep(random.uniform(0, LONGEST_LIFE_S))
+    ended = process.poll() is not None
+    process.kill()
+    process.wait()
+    return unreadable(folder) + ended * [f"the daemon ended by itself: {process.returncode}"]
+
+
+def finish(folder: Path, detector: Detector) -> list[str]:
+    """The last daemon lives until all is over; what is wrong then."""
+    process = run(folder)
+    detector.stopping.set()
+    detector.join()
+    time.sleep(PAUSE_S + 2 * SILENCE_S)
+    process.terminate()
+    faults = [f"exit code {process.returncode}"] * bool(process.wait(PATIENCE_S))
+    return faults + [f"left: {path.name}" for path in folder.glob(".ringwatch*")]
+
+
 def kills(number: int, seed: int) -> int:
     """Kill so many times, print what was found; the exit code."""
     random = Random(seed)  # noqa: S311 - moments are to be repeatable
     simulator = Simulator(POWDER, 1)
     images = [simulator.frame() for _ in range(DISTINCT)]
-    geometry, validity = Geometry.from_poni(POWDER.poni()), Validity.of(POWDER.dtype)
-    static = StaticSums.of(geometry.bin_table, geometry.norm_q, geometry.bins)
-    tables = geometry.bin_table, geometry.norm_q, geometry.bins, validity
-    words = [reference.integrate(image.reshape(1, -1), *tables).rows(static)[0] for image in images]
-    faults: list[str] = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         (folder / "powder.poni").write_text(POWDER.poni())
-        (folder / "config.toml").write_text(CONFIG.format(folder=folder))
+        (folder / "config.toml").write_text(CONFIG.format(folder=folder, silence_s=SILENCE_S))
         detector = Detector(f"ipc://{folder}/detector", images)
         detector.start()
-        for _ in range(number):
-            process = run(folder)
-            time.sleep(random.uniform(0, LONGEST_LIFE_S))
-            faults += [f"the daemon ended by itself: {process.returncode}"] * (process.poll() is not None)
-            process.kill()
-            process.wait()
-            faults += unreadable(folder)
-        process = run(folder)
-        detector.stopping.set()
-        detector.join()
-        time.sleep(PAUSE_S + 2 * 2.0)
-        process.terminate()
-        faults += [f"exit code {process.returncode}"] * bool(process.wait(PATIENCE_S))
-        faults += [f"left: {path.name}" for path in folder.glob(".ringwatch*")]
-        more, results = judge(folder, words)
-        faults += more
+        faults = [fault for _ in range(number) for fault in kill(folder, random)] + finish(folder, detector)
+        more, results = judge(folder, words_of(images))
         log = (folder / "log").read_text()
-        faults += [line for line in log.splitlines() if "[error" in line or "Traceback" in line]
-        resumed = log.count("goes on after a crash")
-    reduced = sum(stored.n_frames for files in results.values() for stored in files)
-    missing = sum(stored.fates.missing for files in results.values() for stored in files)
-    several = sum(len(files) > 1 for files in results.values())
-    generations = max((stored.origin.generation for files in results.values() for stored in files), default=0)
+    faults += more + [line for line in log.splitlines() if "[error" in line or "Traceback" in line]
+    found = [stored for files in results.values() for stored in files]
+    generations = max((stored.origin.generation for stored in found), default=0)
     print(f"{number} kills, {detector.series} series of {FRAMES} frames sent, {len(results)} with results")
-    print(f"resumed {resumed} times, one series up to {generations - 1}; {several} series have several files")
-    print(f"{reduced} frames reduced, {missing} listed as missing")
+    print(f"resumed {log.count(RESUMED)} times, one series in {generations} lives; {len(found)} files")
+    print(f"{sum(stored.n_frames for stored in found)} frames reduced,", end=" ")
+    print(f"{sum(stored.fates.missing for stored in found)} listed as missing")
     print("\n".join(faults[:20]) or "nothing wrong")
     return bool(faults)
 

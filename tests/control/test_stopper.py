@@ -138,6 +138,16 @@ def test_a_series_that_fell_silent_and_comes_back_is_not_told_again(
     assert len(actuator.orders) == 1
 
 
+def test_a_series_that_was_told_before_a_crash_is_not_told_again(make: Make, actuator: Remembers) -> None:
+    stopper = make()
+    stopper.remember(ORIGIN)
+    stopper.take(event("joined", replace(ORIGIN, generation=2)))
+    stopper.take(decision())
+    with pytest.raises(ControlError, match="told to stop already"):
+        stopper.stop_now()
+    assert not actuator.orders
+
+
 def test_the_next_series_is_stopped_too(make: Make, actuator: Remembers, reports: Reports, stream: Stream) -> None:
     stopper, following = make(), Origin(18, "s18", "LaB6", 1, "d1ce57")
     stopper.take(decision())

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ringwatch.intervals import IntervalSet
+from ringwatch.intervals import MAX_INTERVALS, IntervalSet
 
 NUMBERS = st.lists(st.integers(0, 40) | st.integers(0, 1 << 48), max_size=80)
 
@@ -44,6 +44,25 @@ def test_intervals_are_the_members_sorted_and_apart(numbers: list[int]) -> None:
 @given(NUMBERS)
 def test_the_order_does_not_matter(numbers: list[int]) -> None:
     assert filled(numbers).intervals() == filled(numbers[::-1]).intervals() == filled(sorted(numbers)).intervals()
+
+
+@given(NUMBERS, st.lists(st.integers(0, 40), max_size=10))
+def test_from_its_intervals_it_goes_on(numbers: list[int], more: list[int]) -> None:
+    whole, again = filled([*numbers, *more]), IntervalSet.of(filled(numbers).intervals())
+    for number in more:
+        again.add(number)
+    assert (again.intervals(), again.count) == (whole.intervals(), whole.count)
+
+
+@pytest.mark.parametrize("wrong", [[(3, 2)], [(-1, 2)], [(5, 6), (0, 1)], [(0, 3), (3, 5)], [(0, 3), (4, 5)]])
+def test_what_are_no_intervals_is_refused(wrong: list[tuple[int, int]]) -> None:
+    with pytest.raises(ValueError, match="no interval"):
+        IntervalSet.of(wrong)
+
+
+def test_more_intervals_than_are_kept_are_refused() -> None:
+    with pytest.raises(OverflowError):
+        IntervalSet.of((3 * n, 3 * n) for n in range(MAX_INTERVALS + 1))
 
 
 @given(st.lists(st.integers(0, 40), max_size=60), st.integers(0, 50))

@@ -47,14 +47,16 @@ Wavelength: 1e-10
 class Fed:
     """A reduction, what it is given and what it published."""
 
-    def __init__(self, device: cl.Device, clock: FakeClock, **files: Path | str) -> None:
+    def __init__(
+        self, device: cl.Device, clock: FakeClock, settings: ReductionSettings | None = None, **files: Path | str
+    ) -> None:
         self.messages: list[list[StreamMessage]] = []
         self.published: list[Result] = []
         config = FilesConfig.model_validate({"geometry": files}).geometry
         source = GeometrySource(config, lambda path, shape, name: np.load(path))
         self.reduction = Reduction(
             self.next_batch, lambda n: [], lambda: 0, source, device, decode_into, self.published.append,
-            ReductionSettings(), clock,
+            settings or ReductionSettings(), clock,
         )  # fmt: skip
 
     def next_batch(self, max_frames: int, timeout_s: float) -> Sequence[StreamMessage]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ringwatch.intervals import MAX_INTERVALS
+from ringwatch.intervals import MAX_INTERVALS, IntervalSet
 from ringwatch.messages import Fates, Frame, SeriesEnd, SeriesStart, StreamMessage
 from ringwatch.stream.decode import Decoded
 from ringwatch.stream.series import SeriesTable
@@ -66,6 +66,32 @@ def _word(message: StreamMessage) -> str:
             return str(message.frame)
         case SeriesEnd():
             return f"end {message.series} {message.reason}"
+
+
+# ------------------------------------------------------------------------------------------------------ after a crash
+
+
+@pytest.mark.parametrize("unique_id", ["", "01ABC"], ids=["v1", "v2"])
+def test_a_resumed_series_takes_the_frames_that_are_wanted_and_lists_the_rest(unique_id: str) -> None:
+    played, saved = Played(), start(1, "01ABC", shape=(2, 3), dtype=U2, fates=Fates(4, 3, duplicate=1))
+    played.out += played.table.resume(saved, IntervalSet.of([(0, 2)]), 0.0)
+    played.feed(frame(2, 1, unique_id), frame(5, 1, unique_id), frame(4, 1, unique_id), at_s=1.0)
+    played.feed(start(1, unique_id), SeriesEnd(1, unique_id), at_s=2.0).tick(3.5)
+    assert played.story == ["start 1", "5", "4", "end 1 end"]
+    assert played.ends[0].missing == ((3, 3),)
+    assert played.fates() == Fates(7, 3, duplicate=2, missing=1)
+
+
+def test_a_resumed_series_of_which_nothing_comes_is_over() -> None:
+    played = Played()
+    played.out += played.table.resume(start(1, "01ABC"), IntervalSet.of([(0, 2)]), 0.0)
+    assert played.tick(9.9).tick(10.0).story == ["start 1", "end 1 timeout"]
+
+
+def test_a_resumed_series_is_over_when_the_next_one_starts() -> None:
+    played = Played()
+    played.out += played.table.resume(start(1, "01ABC"), IntervalSet.of([(0, 2)]), 0.0)
+    assert played.feed(start(2, "02ABC"), at_s=1.0).story == ["start 1", "end 1 abandoned", "start 2"]
 
 
 # ------------------------------------------------------------------------------------------- a series as it should be

@@ -251,13 +251,22 @@ class LiveFile:
 
 def _copy_rows(old: Path, new: Path, rows: Mapping[str, int]) -> int:
     """Copy the first rows of the tables of a live file into another one; the number of its frames."""
-    with h5py.File(old, "r", swmr=True, locking=False) as before, h5py.File(new, "r+", libver=LIBVER, locking=False) as file:
+    with (
+        h5py.File(old, "r", swmr=True, locking=False) as before,
+        h5py.File(new, "r+", libver=LIBVER, locking=False) as file,
+    ):
         for name in nexus.TABLES:
-            left, kept = rows.get(name, 0), file["entry"][name].keys()
-            for block in nexus.blocks(before["entry"][name]):
-                part = {column: values[:left] for column, values in block.items() if column in kept}
-                size_bytes = sum(values.nbytes for values in part.values())
+            for part in _first(before["entry"][name], rows.get(name, 0)):
+                kept = {column: values for column, values in part.items() if column in file["entry"][name]}
+                size_bytes = sum(values.nbytes for values in kept.values())
                 reserve(file.id.get_vfd_handle(), file.id.get_filesize() + 2 * size_bytes)
-                nexus.append(file["entry"][name], part)
-                left -= min(left, len(next(iter(block.values()))))
+                nexus.append(file["entry"][name], kept)
         return nexus.n_rows(file["entry/frames"])
+
+
+def _first(table: h5py.Group, n_rows: int) -> Iterator[Columns]:
+    """So many rows of a table, in parts."""
+    for part in nexus.blocks(table):
+        length = len(next(iter(part.values())))
+        yield {column: values[:n_rows] for column, values in part.items()}
+        n_rows -= min(n_rows, length)

@@ -1,0 +1,122 @@
+"""A publisher that was killed, and the next one: rows that still hold are in the same file, the others are not."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from tests.conftest import FakeClock
+from tests.publish.conftest import Results
+
+from ringwatch.messages import Result, SavedState, SeriesStart
+from ringwatch.publish.hdf5 import Hdf5Publisher
+from ringwatch.publish.result_file import read_result
+
+STATE = ".ringwatch-state"
+Make = Callable[[], Hdf5Publisher]
+
+
+@pytest.fixture
+def make(tmp_path: Path, clock: FakeClock) -> Make:
+    def made() -> Hdf5Publisher:
+        return Hdf5Publisher(tmp_path, "{sample}", 5.0, "{}", clock, "profiles")
+
+    return made
+
+
+def publish(publisher: Hdf5Publisher, *results: Result) -> None:
+    publisher.open()
+    for result in results:
+        publisher.publish(result)
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def state(results: Any, n_frames: int = 3, *, is_running: bool = True) -> SavedState:
+    image = np.ones((6, 5), np.int64)
+    result = replace(results.result(), n_frames=n_frames, image_sum=image, image_lost=image.astype(np.uint32))
+    start = SeriesStart(17, "s17", result.header, (6, 5), np.dtype("<u2"), sample="LaB6")
+    return SavedState(result, start, ((0, n_frames - 1),), n_frames, (), 0.0, is_running=is_running)
+
+
+def killed(make: Make, results: Results) -> None:
+    """Three frames are saved, two more are only in the live file."""
+    publisher = make()
+    publish(publisher, results.event(), results.profiled(0), results.snapshot(3), results.decision(3), state(results))
+    publish(publisher, results.profiled(3, 2), results.snapshot(5))
+    assert publisher._live is not None
+    publisher._live.flush()
+    publisher.close()
+
+
+def test_the_rows_of_saved_frames_stay_and_later_ones_are_superseded(
+    make: Make, tmp_path: Path, results: Results
+) -> None:
+    killed(make, results)
+    assert files(tmp_path) == [STATE, "LaB6.live.h5"]
+    second, again = make(), Results(generation=2)
+    left = second.resume()
+    assert left is not None
+    assert left.state.frames == ((0, 2),)
+    publish(second, again.event("joined"), again.profiled(7, 2), again.snapshot(5), again.result())
+    assert files(tmp_path) == ["LaB6.h5"]
+    assert read_result(tmp_path / "LaB6.h5").frames["frame"].tolist() == [0, 1, 2, 7, 8]
+    with h5py.File(tmp_path / "LaB6.h5") as file:
+        assert file["entry/snapshots/n_frames"][:].tolist() == [3, 5]
+        assert file["entry/decisions/n_frames"][:].tolist() == [3]
+        expected = np.concatenate([results.profiled(0).profiles.intensity, again.profiled(7, 2).profiles.intensity])
+        assert np.array_equal(file["entry/frames/intensity"], expected)
+
+
+def test_a_second_crash_finds_the_rows_of_before(make: Make, tmp_path: Path, results: Results) -> None:
+    killed(make, results)
+    second, again = make(), Results(generation=2)
+    second.resume()
+    publish(second, again.event("joined"), again.profiled(5, 1), state(again, 4))
+    second.close()
+    third, last = make(), Results(generation=3)
+    third.resume()
+    publish(third, last.event("joined"), last.profiled(8, 1), last.result())
+    assert files(tmp_path) == ["LaB6.h5"]
+    assert read_result(tmp_path / "LaB6.h5").frames["frame"].tolist() == [0, 1, 2, 5, 8]
+
+
+def test_what_is_not_added_to_becomes_a_result(make: Make, tmp_path: Path, results: Results) -> None:
+    killed(make, results)
+    second, other = make(), Results("other", 18)
+    second.resume()
+    publish(second, other.event(), other.profiled(), other.result())
+    assert files(tmp_path) == ["LaB6.live.h5", "LaB6_000017_crashed.h5", "LaB6_2.h5"]
+    assert read_result(tmp_path / "LaB6_000017_crashed.h5").n_frames == 3
+
+
+def test_after_a_good_end_there_is_nothing_to_resume(make: Make, tmp_path: Path, results: Results) -> None:
+    publish(make(), results.event(), results.profiled(), state(results), results.result())
+    assert files(tmp_path) == ["LaB6.h5"]
+    assert make().resume() is None
+
+
+def test_a_series_without_frames_leaves_nothing(make: Make, tmp_path: Path, results: Results) -> None:
+    publish(make(), results.event(), state(results, 0), results.event("end"))
+    assert files(tmp_path) == []
+
+
+def test_that_the_detector_was_told_to_stop_is_remembered(make: Make, results: Results) -> None:
+    publisher = make()
+    publish(publisher, results.event(), results.profiled(), results.stop("asked"), state(results))
+    publisher.close()
+    left = make().resume()
+    assert left is not None
+    assert left.was_told
+
+
+def test_a_state_that_cannot_be_read_is_put_aside(make: Make, tmp_path: Path) -> None:
+    (tmp_path / STATE).write_bytes(b"not HDF5")
+    assert make().resume() is None
+    (aside,) = files(tmp_path)
+    assert aside.startswith(f"{STATE}.")
