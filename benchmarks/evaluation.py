@@ -49,10 +49,11 @@ def main() -> None:
         "integrate a batch": lambda: accumulator.add(np.arange(BATCH)),
         "sectors of a batch": accumulator.sample,
         "evaluation": accumulator.evaluate,
+        "image of a saved state": accumulator.integrator.read_image,
     }
     for name, step in steps.items():
         cores_ms, wall_ms = measure(step)
-        print(f"{name:20} {cores_ms:6.1f} core-ms {wall_ms:6.1f} ms")
+        print(f"{name:24} {cores_ms:6.1f} core-ms {wall_ms:6.1f} ms")
 
 
 if __name__ == "__main__":
