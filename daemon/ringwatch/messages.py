@@ -73,10 +73,16 @@ class Fates:
             + self.malformed.total() + self.excluded.total()
         )  # fmt: skip
 
-    def as_saved(self) -> "Fates":
-        """A copy without the frames that wait, and those that were skipped: after a crash all these are missing."""
+    def as_saved(self, missing: int) -> "Fates":
+        """A copy without the frames that wait, and those that were skipped: after a crash all these are missing.
+
+        Parameters
+        ----------
+        missing
+            Numbers that met no fate below the largest one that did.
+        """
         saved = self.copy()
-        saved.skipped = 0
+        saved.skipped, saved.missing = 0, missing
         saved.received = saved.settled
         return saved
 

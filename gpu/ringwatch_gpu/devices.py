@@ -78,6 +78,12 @@ def choose(platform: str | None = None, kind: Kind | None = None) -> cl.Device:
     raise NoDevice(_why_none(fitting, platform, kind), advice())
 
 
+def spare(failed: cl.Device) -> cl.Device | None:
+    """A usable CPU device in the place of one that failed; None if there is no other."""
+    cpus = (info for info in list_devices() if info.kind == "cpu" and info.device != failed)
+    return next((info.device for info in cpus if info.usable), None)
+
+
 def advice() -> str:
     """How to get an OpenCL device on this machine, with what an attempt so far lacked."""
     lines = [

@@ -22,6 +22,12 @@ def context_of(device: cl.Device) -> cl.Context:
     return cl.Context([device])
 
 
+def forget() -> None:
+    """Let go of all contexts and of what was compiled in them: after a device has failed everything is made anew."""
+    _compile.cache_clear()
+    context_of.cache_clear()
+
+
 def build(context: cl.Context, stem: str, constants: Mapping[str, int | str], before: Sequence[str] = ()) -> cl.Program:
     """Compile ``kernels/<stem>.cl`` with its -D constants, after the files it builds upon; or take it from before.
 

@@ -149,10 +149,11 @@ def test_frames_that_waited_or_were_skipped_are_not_received(reduction: Maker) -
     start = start_of()
     killed = reduction()
     killed.feed([start], [frame(0)])
-    start.fates.received, start.fates.skipped, start.fates.duplicate = 9, 3, 2
-    killed.feed([frame(1)])
+    start.fates.received, start.fates.skipped, start.fates.duplicate, start.fates.missing = 9, 3, 2, 70
+    killed.feed([frame(3)])
     fates = newest(killed).start.fates
     assert (fates.received, fates.reduced, fates.skipped, fates.duplicate) == (4, 2, 0, 2)
+    assert fates.missing == 2  # 1 and 2: what waits may have a larger number
     assert newest(killed).result.fates == fates
 
 
@@ -193,7 +194,7 @@ def test_a_resumed_series_says_so(reduction: Maker) -> None:
     killed.feed([start_of()], [frame(0)], [frame(1)])
     again.feed([resumed(newest(killed))])
     event = next(result for result in again.published if isinstance(result, SeriesEvent))
-    assert (event.event, event.reason) == ("joined", "Resumed after 2 frames; those that came meanwhile are missing.")
+    assert (event.event, event.reason) == ("joined", "Resumed after 2 frames; those that came since then are lost.")
 
 
 def test_recorded_frames_are_not_saved(reduction: Maker) -> None:

@@ -328,8 +328,8 @@ class Hdf5Config(Section):
     (two-theta in degrees, intensity, standard error); "png" is a figure of the result (needs 'ringwatch[plot]')."""
 
     flush_s: Annotated[float, Field(gt=0, le=3600)] = 5.0
-    """Time between two writes to the disk: what is lost if the machine or ringwatch dies during a series. The next start
-    goes on from there (sums are written at most every 2 s)."""
+    """Time between two writes to the disk: what is lost if the machine or ringwatch dies during a series. The next
+    start goes on from there (sums are written at most every 2 s)."""
 
 
 class EpicsConfig(Section):

@@ -83,7 +83,7 @@ class Stopper:
         match result:
             case SeriesEvent(event="start" | "joined"):
                 with self._lock:
-                    self._series = _Series(result)
+                    self._series = _Series(result, is_held=self._is_held(result))
             case Snapshot() if self._series is not None:
                 self._series.n_frames = result.n_frames
             case Decision(action="stop"):
@@ -110,6 +110,11 @@ class Stopper:
             series = self._running()
             series.is_held = True
         return f"{series.name} is held: the rule will not stop it."
+
+    def _is_held(self, event: SeriesEvent) -> bool:
+        """Whether a series that goes on after a failure of the device was held before."""
+        before = self._series
+        return before is not None and before.is_held and before.event.origin.unique_id == event.origin.unique_id
 
     def _decided(self, decision: Decision) -> None:
         """The rule says stop: once for each series, while it runs, unless a person holds it."""

@@ -188,10 +188,12 @@ class Hdf5Publisher:
         """A new accumulation. A generation that begins inside a series is known by its first rows only."""
         if self._event is None:
             raise PublishError(f"rows of series {first.origin.series} came before its start")
-        if self._live:
+        earlier = self._state.earlier_rows(first.origin, is_open=self._live is not None)
+        if self._live and earlier:
+            self._live.close()
+        elif self._live:
             self._live.leave()
-        event = replace(self._event, origin=first.origin, time_ns=first.time_ns)
-        stem, earlier = self._stem(first.origin), self._state.earlier_rows(first.origin)
+        event, stem = replace(self._event, origin=first.origin, time_ns=first.time_ns), self._stem(first.origin)
         return LiveFile(self._root, stem, event, self._config, self._stored, earlier)
 
     # ------------------------------------------------------------------------------------------------ onto disk

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import structlog
 
-from ringwatch.messages import Origin, SavedState
-from ringwatch.publish.file_names import file_stem, final_path, free_name
+from ringwatch.messages import Origin, SavedState, SeriesResult
+from ringwatch.publish.file_names import file_stem, final_path, free_name, live_path
 from ringwatch.publish.live_file import LiveFile
 from ringwatch.publish.result_file import ResultFileError
 from ringwatch.publish.state_file import LiveMark, StoredState, read_state, write_state
@@ -34,7 +34,8 @@ class OpenState:
         self._path, self._config = path, config
         self._new: SavedState | None = None
         self._written: Origin | None = None
-        self._left: StoredState | None = None
+        self._mark = LiveMark()
+        self._left: SavedState | None = None
         self.told = ""
 
     # ------------------------------------------------------------------------------------------------ after a crash
@@ -44,32 +45,38 @@ class OpenState:
         if not self._path.exists():
             return None
         try:
-            self._left = read_state(self._path)
+            stored = read_state(self._path)
         except ResultFileError as error:
             aside = self._path.with_name(f"{self._path.name}.{time.time_ns()}")
             self._path.rename(aside)
             _log.warning("what was saved before a crash cannot be read", kept_as=str(aside), problem=error.problem)
             return None
-        self._written = self._left.state.result.origin
-        self.told = self._written.unique_id if self._left.was_told else ""
-        return self._left
-
-    def earlier_rows(self, origin: Origin) -> LiveMark | None:
-        """Where the rows of an accumulation that begins are, if it goes on from what was left.
-
-        If it does not, what was left becomes a result of its own.
-        """
-        left, self._left = self._left, None
-        if left is None:
+        if stored.live.name and final_path(self._path.parent, stored.live.name).exists():
+            live_path(self._path.parent, stored.live.name).unlink(missing_ok=True)
+            self._path.unlink()  # killed in the moment after the result was written
             return None
-        saved = left.state.result.origin
-        if origin.key == (saved.key[0], saved.generation + 1) and origin.digest == saved.digest:
-            return left.live
-        self._keep(left)
+        self._left, self._mark, self._written = stored.state, stored.live, stored.state.result.origin
+        self.told = self._written.unique_id if stored.was_told else ""
+        return stored
+
+    def earlier_rows(self, origin: Origin, *, is_open: bool) -> LiveMark | None:
+        """Where the rows of an accumulation that begins are, if it goes on from what was saved last.
+
+        If it does not, what a crash has left becomes a result of its own.
+
+        Parameters
+        ----------
+        is_open
+            The accumulation before it has no result yet: it was not a crash, but the device that failed.
+        """
+        last, left, self._left = self._written, self._left, None
+        if last is not None and (left is not None or is_open) and _follows(origin, last):
+            return self._mark
+        if left is not None:
+            self._keep(left.result)
         return None
 
-    def _keep(self, left: StoredState) -> None:
-        result = left.state.result
+    def _keep(self, result: SeriesResult) -> None:
         stem = file_stem("{sample}_{series:06d}_crashed", result.origin.sample, result.origin.series)
         path = final_path(self._path.parent, free_name(self._path.parent, stem))
         if result.n_frames:
@@ -97,8 +104,9 @@ class OpenState:
             return
         origin = state.result.origin
         if origin.key == live.event.origin.key:
-            write_state(self._path, StoredState(state, live.mark, self.told == origin.unique_id), self._config)
-            self._written = origin
+            mark = live.mark
+            write_state(self._path, StoredState(state, mark, self.told == origin.unique_id), self._config)
+            self._written, self._mark = origin, mark
         self._new = None
 
     def forget(self, origin: Origin) -> None:
@@ -108,3 +116,7 @@ class OpenState:
         if self._written is not None and self._written.key[0] == origin.key[0]:
             self._path.unlink(missing_ok=True)
             self._written = None
+
+
+def _follows(origin: Origin, saved: Origin) -> bool:
+    return origin.key == (saved.key[0], saved.generation + 1) and origin.digest == saved.digest

@@ -28,6 +28,7 @@ from ringwatch.messages import (
 )
 from ringwatch.reduction.accumulation import FIRST_GENERATION, UNNAMED, Accumulation
 from ringwatch.reduction.geometry import GeometrySource
+from ringwatch.reduction.ladder import DEVICE_ERRORS, DeviceLadder
 from ringwatch.reduction.recent import require_room
 from ringwatch.reduction.series import Publish, SeriesReduction
 from ringwatch.reduction.settings import ReductionSettings
@@ -88,22 +89,37 @@ class Reduction:
         threadpool_limits(1, "blas")  # the statistics' matrices are small: other threads only spin, at twice the cost
         self._get_batch, self._take_full_batch, self._backlog = get_batch, take_full_batch, backlog
         self._geometries, self._viewer = geometries, viewer
-        self._device, self._publish, self._settings, self._clock = device, publish, settings, clock
+        self._publish, self._settings, self._clock = publish, settings, clock
+        self._ladder = DeviceLadder(device, clock)
         self._filler = SlotFiller(decode_into, settings.decoder_threads)
         self._integrator: BatchIntegrator | None = None
         self._series: SeriesReduction | None = None
         self._kept: Accumulation | None = None
         self._filling: Filling | None = None
         self._refused: SeriesStart | None = None
+        self._starting: SeriesStart | None = None
         self._shapeless: SeriesStart | None = None
         self._refusal = ""
         self._is_to_begin_anew = self._is_sample_over = False
         self._next_sample: str | None = None
         self._throughput = Throughput(clock)
         self._saved_s = 0.0
+        self._state: SavedState | None = None
 
     def step(self) -> None:
-        """One turn: at most one batch, or one start or end of a series."""
+        """One turn: at most one batch, or one start or end of a series.
+
+        Raises
+        ------
+        DeviceError, cl.Error
+            The device failed, and there is nothing to go on with or from.
+        """
+        try:
+            self._make_turn()
+        except DEVICE_ERRORS as error:
+            self._recover(error)
+
+    def _make_turn(self) -> None:
         self._do_what_was_asked()
         if self._filling is None:
             self._take()
@@ -136,6 +152,35 @@ class Reduction:
         """Let go of the decoders."""
         self._filler.close()
 
+    def _recover(self, error: Exception) -> None:
+        """Begin the series again, from what was saved last, on the same device or on another one."""
+        start = self._start_again()
+        if start is None:
+            raise error
+        self._integrator = self._filling = self._series = None
+        is_going_on = False
+        while not is_going_on:
+            self._ladder.step_down(error)
+            try:
+                self._start(start)
+                is_going_on = True
+            except DEVICE_ERRORS as again:
+                error = again
+        if self._series is not None:
+            self._save(self._series)
+
+    def _start_again(self) -> SeriesStart | None:
+        """With what the series goes on that runs or was about to; None where that is not known."""
+        state, series = self._state, self._series
+        if self._starting is not None:
+            return self._starting if self._kept is None else None
+        if state is None or series is None or not series.can_go_on_from(state):
+            return None
+        if self._filling is not None:
+            self._filling.finish()  # nobody writes to the slots any more
+        series.lose_all_since(state)
+        return replace(series.start, dtype=state.start.dtype, resumed=state)
+
     def _do_what_was_asked(self) -> None:
         if self._is_to_begin_anew:
             self._is_to_begin_anew = False
@@ -161,11 +206,11 @@ class Reduction:
                 self._begin([frame for frame in frames if isinstance(frame, Frame)])
 
     def _start(self, start: SeriesStart) -> None:
-        self._refused = None
+        self._refused, self._starting = None, start
         self._do_what_was_asked()  # even if that was after this turn began
         start = replace(start, sample=start.sample or self._next_sample)
         if start.shape is None:  # the header did not say it: the first frame does
-            self._shapeless = start
+            self._shapeless, self._starting = start, None
             return
         try:
             flat = start.flatfield if start.flatfield_applied is False else None
@@ -174,21 +219,21 @@ class Reduction:
             shape = sums_shape(geometry, self._settings.monitor_reference, tells_noise=self._settings.tells_noise)
             require_room(self._settings.window, shape, start.frame_time_s)
             accumulation = self._accumulation(start, geometry)
-            if start.resumed is not None and not start.resumed.is_running:  # it goes on with the next series
-                return
-            self._series = SeriesReduction(
-                start,
-                accumulation,
-                self._geometries.base().mask,
-                self._get_integrator,
-                self._filler,
-                self._settings,
-                self._publish,
-                self._clock,
-                self._viewer,
-            )
+            if start.resumed is None or start.resumed.is_running:  # else it goes on with the next series
+                self._series = SeriesReduction(
+                    start,
+                    accumulation,
+                    self._geometries.base().mask,
+                    self._get_integrator,
+                    self._filler,
+                    self._settings,
+                    self._publish,
+                    self._clock,
+                    self._viewer,
+                )
         except (GeometryError, UnsupportedEncoding, ConfigError) as error:
             self._refuse(start, str(error))
+        self._starting = None
 
     def _accumulation(self, start: SeriesStart, geometry: Geometry) -> Accumulation:
         """What the frames of a series are added to: what was saved or is kept if it fits, else something new."""
@@ -227,6 +272,7 @@ class Reduction:
         self._saved_s = self._clock.monotonic_s()
         state = series.state(is_running=is_running)
         if state is not None:
+            self._state = state
             self._publish(state)
 
     def _end(self, end: SeriesEnd) -> None:
@@ -279,7 +325,7 @@ class Reduction:
         """
         geometry = self._geometries.base()
         settings = self._settings
-        compile_kernels(geometry, self._device, settings.rejection, tells_noise=settings.tells_noise)
+        compile_kernels(geometry, self._ladder.device, settings.rejection, tells_noise=settings.tells_noise)
         integrator = self._get_integrator(geometry, np.dtype(np.uint32))
         for which in range(SLOT_SETS):
             integrator.slot_set(which).fill(0)  # what is written once has its pages
@@ -297,7 +343,7 @@ class Reduction:
             self._integrator = None  # its memory is needed
             settings = self._settings
             self._integrator = BatchIntegrator(
-                geometry, dtype, self._device, rejection=settings.rejection, negatives=negatives,
+                geometry, dtype, self._ladder.device, rejection=settings.rejection, negatives=negatives,
                 monitored=settings.monitor_reference is not None, tells_noise=settings.tells_noise,
             )  # fmt: skip
         self._integrator.change_mask(geometry)
@@ -322,7 +368,7 @@ class Reduction:
             fps=frames_per_s,
             lag_s=lag_s,
             backlog_bytes=self._backlog(),
-            device=f"{self._device.name.strip()} ({self._device.platform.name.strip()})",
+            device=f"{self._ladder.device.name.strip()} ({self._ladder.device.platform.name.strip()})",
             totals={"reduced": self._throughput.total},
         )
 

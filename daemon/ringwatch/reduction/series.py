@@ -28,6 +28,7 @@ from ringwatch_gpu.validity import Validity
 Publish = Callable[[Result], None]
 GetIntegrator = Callable[[Geometry, np.dtype[np.generic]], BatchIntegrator]
 
+DEVICE_FAILED = "device failed"
 _SNAPSHOTS_PER_INTERVAL = 10
 REJECTION_INTERVALS = 10
 """Profiles without outliers cost as much as some 20 frames, in pieces between the batches."""
@@ -78,7 +79,7 @@ class SeriesReduction:
         self._evaluated_s = self._snapshot_s = clock.monotonic_s()
         self._rejected_s = -math.inf
         self._published_frames = accumulation.n_frames
-        self.n_frames = self._slot_set = 0
+        self.n_frames = self._slot_set = self._in_hand = 0
         self._settled: IntervalSet | None = IntervalSet()
         self._saved: Accumulation | None = None
         self._n_saved = 0
@@ -102,6 +103,7 @@ class SeriesReduction:
         frames = self._with_monitor(frames)
         if not frames:
             return None
+        self._in_hand += len(frames)
         accumulator = self._open(frames[0].dtype)
         self._slot_set = (self._slot_set + 1) % SLOT_SETS
         slots = accumulator.integrator.slot_set(self._slot_set)
@@ -110,6 +112,7 @@ class SeriesReduction:
     def reduce(self, filling: Filling) -> int:
         """Reduce a batch and publish its rows; the number of frames that counted."""
         frames = filling.finish()
+        self._in_hand -= len(filling.frames) - len(frames)
         self._settle(filling.frames)
         if frames and not self.n_frames:
             self._find_gap_dummy(filling.slots[0])
@@ -174,7 +177,8 @@ class SeriesReduction:
         if self._settled is None or accumulation.is_over or not self._settings.adds_up:
             return None
         self._saved, self._n_saved = accumulation, self._settled.count
-        accumulator, fates = accumulation.accumulator, start.fates.as_saved()
+        accumulator, missing = accumulation.accumulator, self._settled.end - self._settled.count
+        fates = start.fates.as_saved(missing)
         dtype = accumulator.integrator.dtype if accumulator else start.dtype
         return SavedState(
             accumulation.so_far(fates),
@@ -185,6 +189,16 @@ class SeriesReduction:
             accumulation.elapsed_s,
             is_running,
         )
+
+    def can_go_on_from(self, state: SavedState) -> bool:
+        """Whether it was saved of the accumulation that is open."""
+        return state.result.origin == self.accumulation.origin and not self.accumulation.is_over
+
+    def lose_all_since(self, state: SavedState) -> None:
+        """What was reduced since then, and what is being reduced, is lost with the device."""
+        fates = self.start.fates
+        fates.excluded[DEVICE_FAILED] += fates.reduced - state.start.fates.reduced + self._in_hand
+        fates.reduced = state.start.fates.reduced
 
     # --------------------------------------------------------------------------------------------- before the frames
 
@@ -264,6 +278,7 @@ class SeriesReduction:
         rows = self._with_rejection(self.accumulation.add(accumulator, part, slot_set), accumulator, slot_set)
         self.n_frames += len(part)
         self.start.fates.reduced += len(part)
+        self._in_hand -= len(part)
         self._publish(rows)
         if self._settings.adds_up:
             accumulator.sample(slot_set)
@@ -373,7 +388,7 @@ class SeriesReduction:
 
 
 def _resumption(start: SeriesStart) -> str:
-    """That sums go on after a crash, as a sentence."""
+    """That the sums go on from what was saved, as a sentence."""
     if start.resumed is None:
         return ""
-    return f"Resumed after {start.resumed.result.n_frames} frames; those that came meanwhile are missing."
+    return f"Resumed after {start.resumed.result.n_frames} frames; those that came since then are lost."

@@ -17,7 +17,7 @@ from ringwatch_gpu.ring_positions import calibrant_spacings
 
 PACKAGES = ("ringwatch", "numpy", "pyopencl", "pyFAI", "dectris-compression", "h5py")
 MAX_DECODERS = 8  # a batch has no more frames
-SHORTEST_SAVE_S = 2.0
+SHORTEST_SAVE_S, DEFAULT_SAVE_S = 2.0, 5.0
 """A saved state of 4M pixels takes 30 ms of the reduction and 5 MB of disk."""
 
 
@@ -44,9 +44,14 @@ def reduction_settings(config: Config | FilesConfig, device: cl.Device) -> Reduc
         rejection=rejection(config.profiles),
         variance=variance(config.profiles),
         keeps_frame_sums=hdf5 is not None and hdf5.frames == "sums",
-        save_s=None if hdf5 is None else max(hdf5.flush_s, SHORTEST_SAVE_S),
+        save_s=_save_s(config) if isinstance(config, Config) else None,
         versions=versions(device),
     )
+
+
+def _save_s(config: Config) -> float:
+    hdf5 = config.publish.hdf5
+    return DEFAULT_SAVE_S if hdf5 is None else max(hdf5.flush_s, SHORTEST_SAVE_S)
 
 
 def rejection(profiles: ProfilesConfig) -> Rejection:

@@ -1,0 +1,161 @@
+"""A device that fails in the middle of a series: what was saved goes on, there or elsewhere; the loss is counted."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyopencl as cl
+import pytest
+from tests.conftest import FakeClock
+from tests.reduction.test_resume import SAVING, Maker, files, final, frame, newest, reduction, same_bits, start_of
+
+from ringwatch.messages import SavedState, SeriesEnd, SeriesEvent
+from ringwatch.reduction.ladder import FORGIVEN_S
+from ringwatch.reduction.series import DEVICE_FAILED
+from ringwatch_gpu import devices
+from ringwatch_gpu.batch import BatchIntegrator
+from ringwatch_gpu.errors import DeviceError, OutOfDeviceMemory
+
+__all__ = ["files", "reduction"]
+END = [SeriesEnd(1, "s1")]
+FAULTS = [
+    cl.RuntimeError("clFinish failed: OUT_OF_RESOURCES"),
+    cl.MemoryError("clEnqueueNDRangeKernel failed: MEM_OBJECT_ALLOCATION_FAILURE"),
+    OutOfDeviceMemory(2_000_000, 1_000_000),
+    DeviceError("self-test failed"),
+]
+
+
+class Failing:
+    """Batches at whose integration the device fails, counted from the first of all."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.at: set[int] = set()
+        self.fault: Exception = FAULTS[0]
+        self.n_batches = 0
+        self.used: list[cl.Device] = []
+        sound = BatchIntegrator.integrate
+
+        def integrate(integrator: BatchIntegrator, *args: Any, **kwargs: Any) -> Any:
+            self.n_batches += 1
+            self.used.append(integrator.context.devices[0])
+            if self.n_batches - 1 in self.at:
+                raise self.fault
+            return sound(integrator, *args, **kwargs)
+
+        monkeypatch.setattr(BatchIntegrator, "integrate", integrate)
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Failing]:
+    return Failing(monkeypatch)
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
+def test_a_failed_batch_costs_itself_and_no_more(reduction: Maker, failing: Failing, fault: Exception) -> None:
+    undisturbed, fed = reduction(), reduction()
+    undisturbed.feed([start_of()], [frame(0)], [frame(1)], [frame(4)], END)
+    failing.at, failing.fault, failing.n_batches = {2}, fault, 0
+    start = start_of()
+    fed.feed([start], [frame(0)], [frame(1)], [frame(2), frame(3)], [frame(4)], END)
+    assert same_bits(final(fed), final(undisturbed))
+    assert (start.fates.reduced, dict(start.fates.excluded)) == (3, {DEVICE_FAILED: 2})
+    assert final(fed).origin.generation == 2
+
+
+def test_what_was_reduced_since_the_last_saved_state_is_lost_and_counted(
+    reduction: Maker, failing: Failing, clock: FakeClock
+) -> None:
+    undisturbed, fed = reduction(), reduction(replace(SAVING, save_s=10.0))
+    undisturbed.feed([start_of()], [frame(0)], [frame(1)], [frame(5)], END)
+    failing.at, failing.n_batches = {4}, 0
+    start = start_of()
+    fed.feed([start], [frame(0)])
+    clock.advance(10.0)
+    fed.feed([frame(1)])
+    assert newest(fed).n_frames == 2
+    fed.feed([frame(2)], [frame(3)], [frame(4)], [frame(5)], END)
+    assert same_bits(final(fed), final(undisturbed))
+    assert (start.fates.reduced, dict(start.fates.excluded)) == (3, {DEVICE_FAILED: 3})
+
+
+def test_the_same_device_gets_a_second_chance_and_then_another_one_its_turn(
+    reduction: Maker, failing: Failing, monkeypatch: pytest.MonkeyPatch, device: cl.Device
+) -> None:
+    other = next((info.device for info in devices.list_devices() if info.usable and info.device != device), None)
+    if other is None:
+        pytest.skip("one OpenCL device only")
+    monkeypatch.setattr(devices, "spare", lambda failed: other)
+    monkeypatch.setattr("ringwatch.reduction.ladder._is_cpu", lambda failed: failed == other)
+    undisturbed, fed = reduction(), reduction()
+    undisturbed.feed([start_of()], [frame(0)], [frame(3)], END)
+    failing.at, failing.n_batches, failing.used = {1, 2}, 0, []
+    fed.feed([start_of()], [frame(0)], [frame(1)], [frame(2)], [frame(3)], END)
+    assert failing.used == [device, device, device, other]
+    assert same_bits(final(fed), final(undisturbed))
+    assert final(fed).origin.generation == 3
+
+
+def test_where_there_is_no_other_device_the_second_failure_ends_the_daemon(
+    reduction: Maker, failing: Failing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "spare", lambda failed: None)
+    fed = reduction()
+    failing.at = {1, 2}
+    fed.feed([start_of()], [frame(0)], [frame(1)])
+    with pytest.raises(DeviceError, match="failed twice"):
+        fed.feed([frame(2)])
+    assert newest(fed).n_frames == 1  # which is on the disk by now
+
+
+def test_a_failure_long_after_the_last_one_is_the_first_again(
+    reduction: Maker, failing: Failing, monkeypatch: pytest.MonkeyPatch, clock: FakeClock
+) -> None:
+    monkeypatch.setattr(devices, "spare", lambda failed: None)
+    fed = reduction()
+    failing.at = {1, 2}
+    fed.feed([start_of()], [frame(0)], [frame(1)])
+    clock.advance(FORGIVEN_S)
+    fed.feed([frame(2)], [frame(3)], END)
+    assert final(fed).n_frames == 2
+
+
+def test_recorded_frames_are_not_saved_so_that_a_failure_is_told(
+    tmp_path: Path, failing: Failing, reduction: Maker
+) -> None:
+    fed = reduction(replace(SAVING, save_s=None))
+    failing.at = {1}
+    fed.feed([start_of()], [frame(0)])
+    with pytest.raises(cl.RuntimeError):
+        fed.feed([frame(1)])
+    assert not any(isinstance(result, SavedState) for result in fed.published)
+
+
+def test_a_series_that_cannot_begin_for_lack_of_memory_begins_a_moment_later(
+    reduction: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its header: it does not come a second time."""
+    faults, sound = [OutOfDeviceMemory(2, 1)], BatchIntegrator.__init__
+
+    def fail_once(integrator: BatchIntegrator, *args: Any, **kwargs: Any) -> None:
+        if faults:
+            raise faults.pop()
+        sound(integrator, *args, **kwargs)
+
+    monkeypatch.setattr(BatchIntegrator, "__init__", fail_once)
+    fed = reduction()
+    fed.feed([start_of()], [frame(0)], [frame(1)], END)
+    assert (final(fed).n_frames, final(fed).header) == (2, start_of().header)
+
+
+def test_the_next_series_begins_as_ever(reduction: Maker, failing: Failing) -> None:
+    fed = reduction()
+    failing.at = {1}
+    fed.feed([start_of()], [frame(0)], [frame(1)], END)
+    fed.feed([start_of(series=2)], [frame(0, series=2)], [SeriesEnd(2, "s2")])
+    assert (final(fed).n_frames, final(fed).origin.generation) == (1, 1)
+    events = [result.event for result in fed.published if isinstance(result, SeriesEvent)]
+    assert events == ["start", "ready", "joined", "ready", "end", "start", "ready", "end"]
+    assert np.array_equal(final(fed).fates.excluded, {})
