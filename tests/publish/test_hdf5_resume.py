@@ -107,7 +107,7 @@ def test_who_was_killed_just_after_the_result_was_written_has_nothing_to_resume(
     killed(make, results)
     (tmp_path / "LaB6.h5").write_bytes((tmp_path / "LaB6.live.h5").read_bytes())
     assert make().resume() is None
-    assert files(tmp_path) == ["LaB6.h5"]
+    assert files(tmp_path) == ["LaB6.h5", "LaB6.live.h5"]
 
 
 def test_a_series_without_frames_leaves_nothing(make: Make, tmp_path: Path, results: Results) -> None:

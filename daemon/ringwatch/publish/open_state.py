@@ -6,7 +6,7 @@ from pathlib import Path
 import structlog
 
 from ringwatch.messages import Origin, SavedState, SeriesResult
-from ringwatch.publish.file_names import file_stem, final_path, free_name, live_path
+from ringwatch.publish.file_names import file_stem, final_path, free_name
 from ringwatch.publish.live_file import LiveFile
 from ringwatch.publish.result_file import ResultFileError
 from ringwatch.publish.state_file import LiveMark, StoredState, read_state, write_state
@@ -52,7 +52,6 @@ class OpenState:
             _log.warning("what was saved before a crash cannot be read", kept_as=str(aside), problem=error.problem)
             return None
         if stored.live.name and final_path(self._path.parent, stored.live.name).exists():
-            live_path(self._path.parent, stored.live.name).unlink(missing_ok=True)
             self._path.unlink()  # killed in the moment after the result was written
             return None
         self._left, self._mark, self._written = stored.state, stored.live, stored.state.result.origin
