@@ -113,7 +113,7 @@ def unreadable(folder: Path) -> list[str]:
 
 
 def left_rows(path: Path) -> list[str]:
-    """Rows that became no result. Killed in its first moment a series has a file without any, in its last one both files."""
+    """Rows that became no result: a series killed in its first moment leaves none, in its last both files."""
     if final_path(path.parent, path.name.removesuffix(".live.h5")).exists():
         return []
     with h5py.File(path, "r", locking=False, swmr=True) as file:

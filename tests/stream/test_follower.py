@@ -1,5 +1,6 @@
 """Files that appear one by one become the stream that a replay of the same frames is."""
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from ringwatch.clock import SystemClock
+from ringwatch.intervals import IntervalSet
 from ringwatch.messages import Frame, SeriesEnd, SeriesStart, StreamMessage
 from ringwatch.stream import follower
 from ringwatch.stream.decompress import decode_into
@@ -35,13 +37,24 @@ def write(path: Path, frames: np.ndarray) -> None:
 class Line:
     """A follower and what it puts."""
 
-    def __init__(self, pattern: str, silence_s: float = 0.6, memory_bytes: int = 1 << 24, settle_s: float = 0.1):
+    def __init__(
+        self,
+        pattern: str,
+        silence_s: float = 0.6,
+        memory_bytes: int = 1 << 24,
+        settle_s: float = 0.1,
+        resumed: tuple[SeriesStart, IntervalSet] | None = None,
+    ):
         self.clock = SystemClock()
         self.queue = FrameQueue(memory_bytes, "block", self.clock)
         table = SeriesTable(late_s=0.0)
         self.follower = Follower(pattern, table, self.queue, self.clock, settle_s, silence_s)
-        self.follower.start()
         self.got: list[StreamMessage] = []
+        if resumed is not None:
+            start, settled = resumed
+            self.got += table.resume(start, settled, self.clock.monotonic_s())
+            self.follower.resume(start, settled)
+        self.follower.start()
 
     def until(self, enough: Callable[[list[StreamMessage]], bool]) -> list[StreamMessage]:
         deadline_s = time.monotonic() + PATIENCE_S
@@ -92,6 +105,26 @@ def test_files_that_appear_one_by_one_are_one_series(follow: Callable[..., Line]
     np.testing.assert_array_equal([pixels(frame) for frame in frames], FRAMES)
     assert isinstance(end, SeriesEnd)
     assert (end.reason, end.missing) == ("end", ())
+
+
+def test_after_a_crash_only_what_was_not_reduced_is_read(follow: Callable[..., Line], tmp_path: Path) -> None:
+    """However old its files are: they were being read."""
+    line = follow(f"{tmp_path}/scan*/eiger_*.h5")
+    for number, part in enumerate((FRAMES[:3], FRAMES[3:6])):
+        write(tmp_path / "scan0001" / f"eiger_{number:04d}.h5", part)
+    start = line.until(lambda got: len(got) > 4)[0]
+    assert isinstance(start, SeriesStart)
+    line.close()
+    for path in (tmp_path / "scan0001").iterdir():
+        os.utime(path, (0, 0))
+    again = follow(f"{tmp_path}/scan*/eiger_*.h5", resumed=(start, IntervalSet.of([(0, 3)])))
+    again.until(lambda got: len(got) > 2)
+    write(tmp_path / "scan0001" / "eiger_0002.h5", FRAMES[6:])
+    same, *frames, end = again.ends()
+    assert same.unique_id == start.unique_id
+    assert [frame.frame for frame in frames] == [4, 5, 6]
+    np.testing.assert_array_equal([pixels(frame) for frame in frames], FRAMES[4:])
+    assert (end.unique_id, end.missing) == (start.unique_id, ())
 
 
 def test_a_file_that_is_being_written_is_not_touched(follow: Callable[..., Line], tmp_path: Path) -> None:

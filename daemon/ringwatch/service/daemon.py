@@ -207,6 +207,7 @@ class Daemon:
         resumed: list[StreamMessage] = [start]
         if state.is_running:
             resumed = self._table.resume(start, IntervalSet.of(state.frames), self._clock.monotonic_s())
+            self._feed.resume(start, IntervalSet.of(state.frames))
         for message in resumed:
             self._queue.put(message)
         if stored.was_told and self._stopper is not None:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable
 import structlog
 
 from ringwatch.clock import Clock
-from ringwatch.messages import StreamMessage
+from ringwatch.intervals import IntervalSet
+from ringwatch.messages import SeriesStart, StreamMessage
 from ringwatch.stream.queue import FrameQueue
 from ringwatch.stream.series import SeriesTable
 
@@ -38,6 +39,9 @@ class Feed(ABC):
         self._name, self._table, self._queue, self._clock, self._on_death = name, table, queue, clock, on_death
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
+
+    def resume(self, start: SeriesStart, settled: IntervalSet) -> None:  # noqa: B027 - most sources send what they send
+        """Before `start`: a series goes on in which the daemon died, whose frames of these numbers are not wanted."""
 
     def start(self) -> None:
         """Open the source and start the thread; raises StreamError where there is no such source."""

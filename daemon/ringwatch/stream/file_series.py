@@ -98,6 +98,11 @@ class FileSeries:
             known = self._known.setdefault(name, _Known())
             known.done = max(known.done, number)
 
+    def resume(self, series: SeriesName, first: int, done: int, now_s: float) -> None:
+        """Go on with a series whose first number is ``first``, after the number ``done``."""
+        self._known[series] = _Known(done, first)
+        self.current, self._changed_s = series, now_s
+
     def update(self, paths: Iterable[Path], now_s: float) -> None:
         """Take all names that are there now."""
         there: dict[SeriesName, dict[int, Path]] = {}

@@ -14,10 +14,11 @@ import structlog
 
 from ringwatch.clock import Clock
 from ringwatch.errors import ConfigError
-from ringwatch.messages import Frame, SeriesEnd, SeriesStart
+from ringwatch.intervals import IntervalSet
+from ringwatch.messages import Frame, Scalar, SeriesEnd, SeriesStart
 from ringwatch.stream.complete import may_be_complete
 from ringwatch.stream.feed import Complaints, Feed
-from ringwatch.stream.file_series import FileSeries, NextFile
+from ringwatch.stream.file_series import FileSeries, NextFile, SeriesName, split_name
 from ringwatch.stream.frames_file import FramesFile
 from ringwatch.stream.queue import FrameQueue
 from ringwatch.stream.series import SeriesTable
@@ -27,6 +28,8 @@ MOST_OF_THE_TIME = 4
 """Looking through a folder of very many files takes long: so many times that long nothing is looked at."""
 _WAIT_S = 0.05
 _NS = 1e-9
+_FACTS = ("folder", "files", "first_file", "frames_a_file")
+"""What the header of a series of files says: enough to find them again."""
 
 _log = structlog.get_logger(__name__)
 
@@ -62,6 +65,7 @@ class Follower(Feed):
         self._files = FileSeries(settle_s, silence_s, _look, _is_closed)
         self._numbers = count(1)
         self._start: SeriesStart | None = None
+        self._settled = IntervalSet()
         self._per_file = 1
         self._look_s = 0.0
         self._complaints = Complaints()
@@ -71,6 +75,29 @@ class Follower(Feed):
         now_ns = self._clock.time_ns()
         old = [path for path in self._paths() if (found := _look(path)) and (now_ns - found[1]) * _NS > self._silence_s]
         self._files.ignore(old)
+
+        if self._start is not None:
+            self._resume_files(self._start)
+
+    def resume(self, start: SeriesStart, settled: IntervalSet) -> None:
+        """Before it is started: go on with a series that was being read when the daemon died.
+
+        Parameters
+        ----------
+        settled
+            Numbers of its frames that are not read again.
+        """
+        if start.header.keys() >= set(_FACTS):
+            self._start, self._settled = start, settled
+
+    def _resume_files(self, start: SeriesStart) -> None:
+        """The file of the last frame is read again: not all of its frames may have been reduced."""
+        folder, files, first, per_file = (start.header[name] for name in _FACTS)
+        prefix, _, suffix = str(files).rpartition("*")
+        self._per_file = max(1, int(per_file or 1))
+        last = int(first or 0) + max(0, self._settled.end - 1) // self._per_file
+        series = SeriesName(Path(str(folder)), prefix, suffix)
+        self._files.resume(series, int(first or 0), last - 1, self._clock.monotonic_s())
 
     def _close(self) -> None:
         """Files are closed as soon as they are read."""
@@ -118,7 +145,7 @@ class Follower(Feed):
         self._start = SeriesStart(
             next(self._numbers),
             uuid.uuid4().hex,
-            {"files": f"{found.series.prefix}*{found.series.suffix}"},
+            _header(found, file.n_frames),
             file.shape,
             file.dtype,
             pixel_mask=file.pixel_mask,
@@ -132,12 +159,14 @@ class Follower(Feed):
         if start is None:
             return
         number = found.position * self._per_file + frame.frame
+        if number in self._settled:
+            return
         known = replace(frame, series=start.series, unique_id=start.unique_id, frame=number, received_s=now_s)
         self._hand_on(self._table.feed(known, now_s))
 
     def _end(self) -> None:
         self._files.end()
-        start, self._start = self._start, None
+        start, self._start, self._settled = self._start, None, IntervalSet()
         if start is not None:
             self._hand_on(self._table.feed(SeriesEnd(start.series, start.unique_id), self._clock.monotonic_s()))
 
@@ -147,6 +176,12 @@ class Follower(Feed):
             if self._queue.wait_for_room(_WAIT_S):
                 return True
         return False
+
+
+def _header(found: NextFile, frames_a_file: int) -> dict[str, Scalar]:
+    series, number = found.series, split_name(found.path)[1]
+    facts = (str(series.folder), f"{series.prefix}*{series.suffix}", number - found.position, frames_a_file)
+    return dict(zip(_FACTS, facts, strict=True))
 
 
 def _look(path: Path) -> tuple[int, int] | None:
