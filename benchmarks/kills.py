@@ -175,7 +175,8 @@ def kill(folder: Path, random: Random) -> list[str]:
     ended = process.poll() is not None
     process.kill()
     process.wait()
-    return unreadable(folder) + ended * [f"the daemon ended by itself: {process.returncode}"]
+    last_words = (folder / "log").read_text().splitlines()[-3:]
+    return unreadable(folder) + ended * [f"the daemon ended by itself: {process.returncode}", *last_words]
 
 
 def finish(folder: Path, detector: Detector) -> list[str]:

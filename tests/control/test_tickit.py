@@ -19,7 +19,8 @@ from tests.service.conftest import RIGHT, TOKEN
 from tests.service.test_daemon import Watched
 
 from ringwatch.config import Config
-from ringwatch.messages import Decision, SeriesEvent, Snapshot, StopReport
+from ringwatch.messages import Decision, FrameRows, SeriesEvent, SeriesResult, Snapshot, StopReport
+from ringwatch_gpu import exact
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".venv-tickit" / "bin" / "python"
@@ -69,12 +70,14 @@ class Eiger:
     def put(self, path: str, **body: object) -> None:
         assert self._http.put(path, json=body or None).status_code == 200, path
 
-    def prepare(self, version: str) -> None:
+    def prepare(
+        self, version: str, n_frames: int = FRAMES, frame_time_s: float = FRAME_TIME_S, detail: str = "none"
+    ) -> None:
         detector, stream = "/detector/api/1.8.0", "/stream/api/1.8.0"
         self.put(f"{detector}/command/initialize")
         self.put(f"{stream}/config/format", value=FORMATS[version])
-        self.put(f"{stream}/config/header_detail", value="none")
-        for name, value in {"trigger_mode": "ints", "nimages": FRAMES, "frame_time": FRAME_TIME_S}.items():
+        self.put(f"{stream}/config/header_detail", value=detail)
+        for name, value in {"trigger_mode": "ints", "nimages": n_frames, "frame_time": frame_time_s}.items():
             self.put(f"{detector}/config/{name}", value=value)
 
     def acquire(self) -> None:
@@ -221,6 +224,31 @@ def test_it_is_stopped_within_a_frame_time_and_a_second(
     done_s = moment_of(watched, lambda one: isinstance(one, StopReport) and one.state == "done")
     waited_s = 3.0 * ("disarm" in refused)
     assert done_s - decided_s < FRAME_TIME_S + 1.0 + waited_s
+
+
+@pytest.mark.parametrize("version", FORMATS)
+def test_two_series_in_a_row_are_reduced_to_their_ends(eiger: Eiger, version: str, tmp_path: Path) -> None:
+    n_frames = 4
+    eiger.prepare(version, n_frames, 0.25, "all")
+    watched = watch(eiger, version, eiger.url, tmp_path, enough=FRAMES)
+    try:
+        for n_series in (1, 2):
+            eiger.acquire()
+            watched.wait_for(lambda n=n_series: len(watched.of(SeriesResult)) == n)
+            eiger.put("/detector/api/1.8.0/command/disarm")
+        watched.wait_for_end(2)
+    finally:
+        watched.daemon.stop()
+    first, second = watched.of(SeriesResult)
+    assert second.origin.series == first.origin.series + 1
+    for result in (first, second):
+        assert result.reason in ("end", "complete")
+        assert n_frames - 1 <= result.n_frames <= n_frames  # tickit sends the first frame of a series sometimes only
+        assert result.fates.received == result.fates.reduced == result.n_frames
+    total = {float(one) for rows in watched.of(FrameRows) for one in rows.total_signal}
+    assert len(total) == 1  # of real counts, in each frame the same
+    for result in (first, second):
+        assert sum(exact.to_integers(result.sums[0]).tolist()) == result.n_frames * int(total.copy().pop())
 
 
 def test_a_wrong_token_host_or_state_changes_nothing_and_is_logged(
