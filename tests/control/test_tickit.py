@@ -241,14 +241,13 @@ def test_two_series_in_a_row_are_reduced_to_their_ends(eiger: Eiger, version: st
         watched.daemon.stop()
     first, second = watched.of(SeriesResult)
     assert second.origin.series == first.origin.series + 1
-    for result in (first, second):
+    for result in (first, second):  # tickit sends the header and the first frame of a series sometimes only
         assert result.reason in ("end", "complete")
-        assert n_frames - 1 <= result.n_frames <= n_frames  # tickit sends the first frame of a series sometimes only
+        assert n_frames - 1 <= result.n_frames <= n_frames
         assert result.fates.received == result.fates.reduced == result.n_frames
-    total = {float(one) for rows in watched.of(FrameRows) for one in rows.total_signal}
-    assert len(total) == 1  # of real counts, in each frame the same
-    for result in (first, second):
-        assert sum(exact.to_integers(result.sums[0]).tolist()) == result.n_frames * int(total.copy().pop())
+        rows = [rows for rows in watched.of(FrameRows) if rows.origin == result.origin]
+        (total,) = {float(one) for some in rows for one in some.total_signal}  # real counts, in each frame the same
+        assert sum(exact.to_integers(result.sums[0]).tolist()) == result.n_frames * int(total)
 
 
 def test_a_wrong_token_host_or_state_changes_nothing_and_is_logged(
