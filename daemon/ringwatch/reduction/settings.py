@@ -26,6 +26,10 @@ class ReductionSettings:
         frames, which can wait.
     dummies
         Pixel values that mean "invalid"; None finds them by the detectors' conventions.
+    has_mask
+        Whether pixels are masked by a file, besides the detector's own gaps.
+    samples
+        Whether the source leaves frames out on purpose: then missing ones are no sign of a fault.
     decoder_threads
         How many frames are decoded at the same time.
     d_spacings_A
@@ -57,6 +61,8 @@ class ReductionSettings:
     interval_s: float = 1.0
     decision_gap_s: float = 0.25
     dummies: tuple[int, ...] | None = None
+    has_mask: bool = False
+    samples: bool = False
     decoder_threads: int = 2
     d_spacings_A: NDArray[np.float64] | None = None  # noqa: N815 - the unit's own spelling
     stop: StopConfig | None = None

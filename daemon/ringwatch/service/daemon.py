@@ -231,7 +231,7 @@ class Daemon:
     def _make_feed(self) -> Feed:
         stream, through = self._config.stream, (self._table, self._queue, self._clock)
         if stream.endpoint is not None:
-            return Receiver(stream.endpoint, *through, stream.channel, self.request_stop)
+            return Receiver(stream.endpoint, *through, stream.channel, stream.socket, self.request_stop)
         return Follower(stream.follow or "", *through, stream.settle_s, stream.end_timeout_s, self.request_stop)
 
     def _hdf5_publisher(self) -> Hdf5Publisher | None:
