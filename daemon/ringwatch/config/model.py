@@ -489,6 +489,12 @@ class Config(Section):
             raise ValueError('accumulate.scope = "frame" adds nothing up, so that there is nothing to decide on')
         return stop
 
+    @property
+    def control_unit(self) -> str | None:
+        """Address of the detector's control unit (SIMPLON), where it is known."""
+        stop = self.stop
+        return self.stream.simplon or (stop.url if stop is not None and stop.via == "simplon" else None)
+
     @classmethod
     def from_mapping(
         cls, given: Mapping[str, object], folder: Path | None = None, source: str = "configuration"

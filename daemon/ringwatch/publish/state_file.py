@@ -28,6 +28,7 @@ _SAID = {
     "frame_time_s": "<f8",
     "energy_eV": "<f8",
     "saturation": "<i8",
+    "dummy": "<i8",
     "flatfield_applied": "?",
 }
 """Numbers of `SeriesStart`, absent in the file where the header did not say them."""
