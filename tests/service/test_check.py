@@ -166,7 +166,10 @@ def test_rings_that_cannot_be_placed_end_before_the_detector_is_connected(folder
     [
         ("", "tcp://127.0.0.1:1, not connected now: a second receiver on this port takes every second frame"),
         ("", "the oldest frames are skipped and counted"),
-        ('socket = "sub"\n', "tcp://127.0.0.1:1, subscribed to: any number may be; frames that the publisher leaves out"),
+        (
+            'socket = "sub"\n',
+            "tcp://127.0.0.1:1, subscribed to: any number may be; frames that the publisher leaves out",
+        ),
         ('policy = "block"\n', "nothing is taken from it: it waits, or loses frames itself"),
     ],
 )
