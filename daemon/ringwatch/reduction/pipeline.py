@@ -40,7 +40,7 @@ from ringwatch_gpu.errors import DeviceError, GeometryError
 from ringwatch_gpu.geometry import Geometry
 from ringwatch_gpu.sums import sums_shape
 from ringwatch_gpu.tables import BATCH
-from ringwatch_gpu.validity import SUPPORTED, Validity
+from ringwatch_gpu.validity import SUPPORTED
 
 FLUSH_S = 0.1
 """A batch that is not full is reduced when its oldest frame has waited this long."""
@@ -211,6 +211,7 @@ class Reduction:
         start = replace(start, sample=start.sample or self._next_sample)
         if start.problem:
             self._refuse(start, start.problem)
+            self._starting = None
             return
         if start.shape is None:  # the header did not say it: the first frame does
             self._shapeless, self._starting = start, None
@@ -255,8 +256,8 @@ class Reduction:
         try:
             made = Accumulation.resumed(state, start, geometry, self._settings, self._clock)
             if start.dtype is not None:
-                validity = Validity.of(start.dtype, self._settings.dummies, start.saturation)
-                made.open(self._get_integrator(geometry, start.dtype), validity)
+                validity = self._settings.validity(start.dtype, start)
+                made.open(self._get_integrator(geometry, start.dtype, validity.lowest < 0), validity)
         except ValueError as error:
             structlog.get_logger().warning("begins anew, not with what was saved", reason=str(error))
             made = Accumulation(start, geometry, self._settings, self._clock)

@@ -23,7 +23,6 @@ from ringwatch_gpu.batch import SLOT_SETS, BatchIntegrator
 from ringwatch_gpu.each_frame import FrameRejection
 from ringwatch_gpu.geometry import Geometry
 from ringwatch_gpu.sums import sums_shape
-from ringwatch_gpu.validity import Validity
 
 Publish = Callable[[Result], None]
 GetIntegrator = Callable[[Geometry, np.dtype[np.generic], bool], BatchIntegrator]
@@ -214,22 +213,15 @@ class SeriesReduction:
             self._tell_result("pixel type changed")
             self._begin_block()
             accumulator = None
-        dummies = self._dummies(dtype)
-        validity = Validity.of(dtype, dummies, self.start.saturation)
+        validity = self._settings.validity(dtype, self.start)
         if accumulator is None:
-            integrator = self._get_integrator(self.geometry, dtype, dtype.kind == "i" and dummies is not None)
+            integrator = self._get_integrator(self.geometry, dtype, validity.lowest < 0)
             accumulator = self.accumulation.open(integrator, validity)
         if self.start.resumed is not None and self.start.resumed.n_frames:
             validity = replace(validity, dummies=self.start.resumed.dummies)
         accumulator.validity, self._is_ready = validity, True
         self._event("ready", "")
         return accumulator
-
-    def _dummies(self, dtype: np.dtype[np.generic]) -> tuple[int, ...] | None:
-        """The configuration's, else the one that the header names for signed pixels, else those of the convention."""
-        if self._settings.dummies is None and self.start.dummy is not None and dtype.kind == "i":
-            return (self.start.dummy,)
-        return self._settings.dummies
 
     def _with_monitor(self, frames: Sequence[Frame]) -> Sequence[Frame]:
         """The frames that can be weighed with their monitor, where there is one."""

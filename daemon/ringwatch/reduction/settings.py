@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ringwatch.config import StopConfig, WindowConfig
+from ringwatch.messages import SeriesStart
 from ringwatch_gpu.noise import PixelVariance
 from ringwatch_gpu.rejection import NO_REJECTION, Rejection
 from ringwatch_gpu.sums import ErrorModel
+from ringwatch_gpu.validity import Validity
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,13 @@ class ReductionSettings:
     each_frame: Rejection = NO_REJECTION
     save_s: float | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
+
+    def validity(self, dtype: np.dtype[np.generic], start: SeriesStart) -> Validity:
+        """Which values count: by the configuration, else by the header of signed pixels, else by convention."""
+        dummies = self.dummies
+        if dummies is None and start.dummy is not None and dtype.kind == "i":
+            dummies = (start.dummy,)
+        return Validity.of(dtype, dummies, start.saturation)
 
     @property
     def tells_noise(self) -> bool:
