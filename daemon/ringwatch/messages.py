@@ -114,8 +114,6 @@ class SeriesStart:
         (rows, columns).
     saturation
         Largest valid pixel value (saturation value or count-rate cutoff).
-    dummy
-        Value of pixels without data, where the header says it: then negative values of a signed type count.
     pixel_mask
         True = ignore this pixel.
     flatfield, flatfield_applied
@@ -124,6 +122,8 @@ class SeriesStart:
         Sample name from the header's user data.
     joined
         The start was missed: this one was made from the first image that was seen.
+    dummy
+        Value of pixels without data, where the header says it: then negative values of a signed type count.
     problem
         Why its frames cannot be reduced, where the header says as much; else empty.
     fates
@@ -142,12 +142,12 @@ class SeriesStart:
     energy_eV: float | None = None  # noqa: N815 - the unit's own spelling
     pixel_size_m: tuple[float, float] | None = None
     saturation: int | None = None
-    dummy: int | None = None
     pixel_mask: NDArray[np.bool_] | None = None
     flatfield: NDArray[np.float32] | None = None
     flatfield_applied: bool | None = None
     sample: str | None = None
     joined: bool = False
+    dummy: int | None = None
     problem: str = ""
     fates: Fates = field(default_factory=Fates)
     resumed: "SavedState | None" = None
