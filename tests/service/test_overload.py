@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import zmq
+from tests.service.conftest import Simulated
 from tests.service.test_daemon import PATIENCE_S, POWDER, Detector, Watched, expected_words
 from tests.stream import wire
 
@@ -180,3 +181,14 @@ def test_a_subscriber_a_browser_and_a_disk_that_stand_still_cost_the_reduction_n
     release.set()
     for listener in (*browsers, subscriber):
         listener.close()
+
+
+def test_what_the_detector_says_it_dropped_is_published(
+    simulated: Callable[..., Simulated], run_told: Callable[..., Watched]
+) -> None:
+    eiger = simulated()
+    eiger.unit.dropped = 21
+    watched = run_told(eiger, dry_run=True)
+    watched.wait_for(lambda: [s for s in watched.of(Snapshot) if s.detector_dropped == 21])
+    watched.daemon.stop()
+    assert eiger.unit.commands == []
