@@ -122,6 +122,10 @@ class SeriesStart:
         Sample name from the header's user data.
     joined
         The start was missed: this one was made from the first image that was seen.
+    dummy
+        Value of pixels without data, where the header says it: then negative values of a signed type count.
+    problem
+        Why its frames cannot be reduced, where the header says as much; else empty.
     fates
         Counters of this series, shared between receiver and reduction.
     resumed
@@ -143,6 +147,8 @@ class SeriesStart:
     flatfield_applied: bool | None = None
     sample: str | None = None
     joined: bool = False
+    dummy: int | None = None
+    problem: str = ""
     fates: Fates = field(default_factory=Fates)
     resumed: "SavedState | None" = None
 
@@ -453,8 +459,8 @@ class Accumulated:
 
 Reason = Literal[
     "too_early", "above_target", "confirming", "reached", "max_frames", "max_time", "static", "few_spots",
-    "few_independent", "rings_above", "photons", "never", "eight_bit", "beam_loss", "frames_lost", "saturation",
-    "energy", "drift", "not_measurable", "over",
+    "few_independent", "rings_above", "photons", "never", "eight_bit", "masked_zeros", "beam_loss", "frames_lost",
+    "saturation", "energy", "drift", "not_measurable", "over",
 ]  # fmt: skip
 """Why a decision is what it is; the sentence says the same to a person."""
 

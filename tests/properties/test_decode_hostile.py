@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ringwatch.errors import MalformedMessage, UnsupportedEncoding
 from ringwatch.messages import Frame
-from ringwatch.stream import v1, v2
+from ringwatch.stream import v2
 from ringwatch.stream.decode import decode
 from ringwatch.stream.decompress import decode_into
 
@@ -46,6 +46,13 @@ V1 = [
     ],
     [text(htype="dseries_end-1.0", series=1)],
 ]
+STINS = [
+    [text(htype="header", msg_number=7, filename="a"), text(nimages=3, photon_energy=8e3, sample="Si")],
+    [text(htype="image", msg_number=8, frame=0, shape=[2, 4], type="uint16", compression="bslz4"), CHUNK],
+    [text(htype="image", msg_number=8, frame=0, shape=[2, 2, 4], type="uint16", compression="bslz4"), CHUNK, CHUNK],
+    [text(htype="series_end", msg_number=9)],
+]
+JSON = [*V1, *STINS]
 V2 = [
     cbor2.CBORTag(55799, said)
     for said in (
@@ -116,19 +123,19 @@ def test_random_bytes_behind_the_right_first_byte(tail: bytes) -> None:
         survives([head + tail])
 
 
-@given(st.data(), st.sampled_from(V1))
-def test_damaged_parts_of_v1(data: st.DataObject, parts: list[bytes]) -> None:
+@given(st.data(), st.sampled_from(JSON))
+def test_damaged_parts_of_json(data: st.DataObject, parts: list[bytes]) -> None:
     position = data.draw(st.integers(0, len(parts) - 1))
     survives([data.draw(damaged(part)) if i == position else part for i, part in enumerate(parts)])
 
 
-@given(st.data(), st.sampled_from(V1))
-def test_parts_of_v1_lost_twice_or_in_another_order(data: st.DataObject, parts: list[bytes]) -> None:
-    survives(data.draw(st.lists(st.sampled_from([*parts, *V1[1]]), max_size=8)))
+@given(st.data(), st.sampled_from(JSON))
+def test_parts_of_json_lost_twice_or_in_another_order(data: st.DataObject, parts: list[bytes]) -> None:
+    survives(data.draw(st.lists(st.sampled_from([*parts, *V1[1], *STINS[1]]), max_size=8)))
 
 
-@given(st.data(), st.sampled_from(V1))
-def test_other_values_in_v1(data: st.DataObject, parts: list[bytes]) -> None:
+@given(st.data(), st.sampled_from(JSON))
+def test_other_values_in_json(data: st.DataObject, parts: list[bytes]) -> None:
     def other(part: bytes) -> bytes:
         said = data.draw(replaced(json.loads(part))) if part[:1] == b"{" else None
         return part if said is None else json.dumps(said, default=str).encode()
@@ -166,7 +173,7 @@ def test_damaged_chunks(data: st.DataObject) -> None:
 
 
 def test_the_undamaged_messages_are_decoded() -> None:
-    for parts in V1:
-        assert v1.decode(parts, 0.0) is not None
+    for parts in JSON:
+        assert decode(parts, 0.0) is not None
     for message in V2:
         assert v2.decode(cbor2.dumps(message), 0.0) is not None

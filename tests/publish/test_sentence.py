@@ -84,6 +84,7 @@ def decided(results, reason_code, event=None, status=None):
         ("static", "NOT MOVING"),
         ("never", "WILL NOT REACH"),
         ("eight_bit", "CHECK SETUP"),
+        ("masked_zeros", "CHECK SETUP"),
         ("energy", "CHECK SETUP"),
         ("beam_loss", "CHECK SETUP"),
         ("frames_lost", "CHECK SETUP"),

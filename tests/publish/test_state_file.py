@@ -24,7 +24,7 @@ def stored(results: Any) -> StoredState:
     start = SeriesStart(
         result.origin.series, result.origin.unique_id, result.header, SHAPE, np.dtype("<u2"), 100, 0.25, 65000.0,
         (75e-6, 172e-6), 60000, image % 7 == 0, (image / 7).astype(np.float32), False, result.origin.sample,
-        joined=True, fates=Fates(9, 5, duplicate=4),
+        joined=True, dummy=-32768, fates=Fates(9, 5, duplicate=4),
     )  # fmt: skip
     state = SavedState(result, start, ((0, 3), (7, 9)), 5, (-1, 2.5), 12.5, is_running=True)
     return StoredState(state, LiveMark("LaB6_000017", {"frames": 5, "snapshots": 1}), was_told=True)

@@ -9,7 +9,7 @@ import pytest
 from tests.kernels import synthetic
 
 from ringwatch.messages import Fates, FrameRows, Origin, SeriesStart
-from ringwatch.reduction.conditions import ConditionWatch, setup
+from ringwatch.reduction.conditions import ConditionWatch, masked_zeros, setup
 
 ORIGIN = Origin(1, "A", "CeO2", 1, "d1ce57")
 SECOND_NS = 1_000_000_000
@@ -115,6 +115,30 @@ def test_lost_frames_are_a_share_of_all_that_should_have_come() -> None:
     assert watching.conditions(16, None).lost_share == pytest.approx(0.1)
     fates.reduced = 190
     assert watching.conditions(16, None).lost_share == pytest.approx(0.05)
+
+
+def test_frames_that_the_source_leaves_out_on_purpose_are_not_lost() -> None:
+    fates = Fates(reduced=90, skipped=10, missing=900)
+    watching = ConditionWatch(SeriesStart(1, "A", fates=fates), "", samples=True)
+    assert watching.conditions(16, None).lost_share == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("header", "mask", "is_told"),
+    [
+        ({"mask_to_zero": True}, None, True),
+        ({"mask_to_zero": 1}, None, True),
+        ({"mask_to_zero": True}, np.zeros((2, 2), bool), False),
+        ({"mask_to_zero": False}, None, False),
+        ({"mask_to_zero": "yes"}, None, False),
+        ({}, None, False),
+    ],
+)
+def test_masked_pixels_that_come_as_zeros_need_a_mask(header: dict[str, object], mask: object, is_told: bool) -> None:
+    told = masked_zeros(SeriesStart(1, header=header, pixel_mask=mask))  # type: ignore[arg-type]
+    assert bool(told) == is_told
+    watching = ConditionWatch(SeriesStart(1), "", zeros=is_told)
+    assert watching.conditions(16, None).masked_zeros == is_told
 
 
 def test_before_the_first_frame_all_is_well() -> None:

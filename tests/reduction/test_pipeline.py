@@ -117,6 +117,28 @@ def test_floats_that_the_header_announced_are_reduced_and_integers_after_them(fe
 FLAT = np.linspace(0.5, 1.5, SHAPE[0] * SHAPE[1], dtype=np.float32).reshape(SHAPE)
 
 
+def test_a_header_that_says_why_not_is_refused_with_its_words(fed: Fed) -> None:
+    start = SeriesStart(1, "A", shape=SHAPE, dtype=U2, problem="the detector sends only threshold_1")
+    assert fed.feed([start], [frame(0)], [SeriesEnd(1, "A")]) == ["abandoned"]
+    (event,) = [result for result in fed.published if isinstance(result, SeriesEvent)]
+    assert event.reason == "the detector sends only threshold_1"
+    assert start.fates.excluded == {"series refused": 1}
+
+
+@pytest.mark.parametrize(("dummy", "counts", "signal"), [(-32768, 2000 - 10, 3 * 1000 - 2 * 990), (None, 1000, 3000)])
+def test_negative_counts_of_signed_frames_count_where_the_header_says_which_value_is_none(
+    fed: Fed, dummy: int | None, counts: int, signal: int
+) -> None:
+    """Half of the pixels are at 3, half at -2, and ten of these have no data."""
+    pixels = np.repeat(np.array([3, -2], np.int16), 1000)
+    pixels[-10:] = -32768
+    start = SeriesStart(1, "A", shape=SHAPE, dtype=pixels.dtype, dummy=dummy)
+    signed = Frame(1, 0, SHAPE, pixels.dtype, "none", pixels.tobytes(), "A")
+    fed.feed([start], [signed], [SeriesEnd(1, "A")])
+    (rows,) = [result for result in fed.published if isinstance(result, FrameRows)]
+    assert (rows.masked_pixels[0], rows.total_signal[0]) == (2000 - counts, signal)
+
+
 def result_of(fed: Fed, start: SeriesStart) -> tuple[str, SeriesResult]:
     """What is said at the start, and the result of one frame."""
     fed.feed([start], [frame(0)], [SeriesEnd(start.series, start.unique_id)])

@@ -57,8 +57,8 @@ class Played:
         self.published: list[Result] = []
         publish = self.published.append
 
-        def given(geometry: Geometry, dtype: np.dtype[np.generic]) -> BatchIntegrator:
-            assert (geometry, dtype) == (GEOMETRY, U2)
+        def given(geometry: Geometry, dtype: np.dtype[np.generic], negatives: bool) -> BatchIntegrator:
+            assert (geometry, dtype, negatives) == (GEOMETRY, U2, False)
             return integrator
 
         self.accumulation = Accumulation(self.start, GEOMETRY, self.settings, clock)

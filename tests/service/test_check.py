@@ -22,9 +22,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def ringwatch(command: str, sections: str, *arguments: str) -> Result:
+def ringwatch(command: str, sections: str, *arguments: str, stream: str = "") -> Result:
     """A command with a configuration of the given sections."""
-    header = '[stream]\nendpoint = "tcp://127.0.0.1:1"\n[geometry]\nponi = "powder.poni"\n'
+    header = f'[stream]\nendpoint = "tcp://127.0.0.1:1"\n{stream}[geometry]\nponi = "powder.poni"\n'
     Path("config.toml").write_text(header + sections)
     config = ["--config", "config.toml"] if arguments else ["config.toml"]
     return CliRunner().invoke(main, [command, *arguments, *config])
@@ -159,6 +159,36 @@ def test_rings_that_cannot_be_placed_end_before_the_detector_is_connected(folder
     result = ringwatch(command, 'unit = "r_mm"\n[rings]\nd_spacings_A = [3.1]\n')
     assert result.exit_code == EXIT_CONFIG
     assert result.output.endswith("cannot be placed by their d-spacings on an axis in r_mm: use 2th_deg or q_A^-1\n")
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ("", "tcp://127.0.0.1:1, not connected now: a second receiver on this port takes every second frame"),
+        ("", "the oldest frames are skipped and counted"),
+        (
+            'socket = "sub"\n',
+            "tcp://127.0.0.1:1, subscribed to: any number may be; frames that the publisher leaves out",
+        ),
+        ('policy = "block"\n', "nothing is taken from it: it waits, or loses frames itself"),
+    ],
+)
+def test_who_else_may_read_the_stream_is_told(folder: Path, keys: str, said: str) -> None:
+    assert said in told("stream", ringwatch("check", "", stream=keys))
+
+
+def test_where_the_detector_counts_what_it_drops_is_told(folder: Path) -> None:
+    result = ringwatch("check", "", stream='simplon = "http://10.1.2.3"\n')
+    assert told("dropped", result) == "asked every 2 s of a series at http://10.1.2.3"
+    stop = '[stop]\nmetric = "counts"\ntarget = 1000\nvia = "simplon"\nurl = "http://10.4.5.6"\n'
+    assert told("dropped", ringwatch("check", stop)).endswith("at http://10.4.5.6")
+    assert "dropped" not in ringwatch("check", stop.replace("simplon", "http")).output
+
+
+def test_the_difference_of_two_thresholds_is_refused_with_the_reason(folder: Path) -> None:
+    result = ringwatch("check", "", stream='channel = "difference"\n')
+    assert result.exit_code == EXIT_CONFIG
+    assert "holds no data, or zero, wherever it would be negative" in result.output
 
 
 def test_split_pixels_are_told(folder: Path) -> None:

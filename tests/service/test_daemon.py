@@ -49,9 +49,10 @@ PATIENCE_S = 20.0
 class Detector:
     """The detector's end of the stream, message by message."""
 
-    def __init__(self, version: str = "v2") -> None:
+    def __init__(self, version: str = "v2", queued: int = 1000) -> None:
         self.context = zmq.Context()
         self.socket = self.context.socket(zmq.PUSH)
+        self.socket.set_hwm(queued)
         self.socket.linger = 0
         self.endpoint = f"tcp://127.0.0.1:{self.socket.bind_to_random_port('tcp://127.0.0.1')}"
         self.encoder = ENCODERS[version]

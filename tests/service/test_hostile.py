@@ -26,6 +26,7 @@ DTYPE = np.dtype("<u4")
 N_FRAMES = 4
 NUMBERS = itertools.count(1)
 Disturb = Callable[[Running], None]
+SPOKEN = {**ENCODERS, "stins": wire.STINS}
 IMAGES = [wire.pixels(POWDER.shape, "<u4", seed) for seed in range(N_FRAMES)]
 CHUNKS = [wire.bslz4(image) for image in IMAGES]
 
@@ -50,7 +51,7 @@ class Line:
     def send_series(self, version: str, disturb: Disturb = lambda _: None) -> int:
         """Send a well-formed series, in the middle of which somebody does what he likes; its number."""
         series = new_series()
-        encoder = ENCODERS[version]
+        encoder = SPOKEN[version]
         self.detector.raw(*encoder.start(series, "all"))
         self.send_frames(version, series, 0, N_FRAMES // 2)
         disturb(Running(series.series, series.unique_id, N_FRAMES, IMAGES[0]))
@@ -61,7 +62,7 @@ class Line:
     def send_frames(self, version: str, series: SeriesStart, first: int = 0, end: int = N_FRAMES) -> None:
         for number in range(first, end):
             frame = Frame(series.series, number, POWDER.shape, DTYPE, "bslz4", CHUNKS[number], series.unique_id)
-            self.detector.raw(*ENCODERS[version].image(series, frame))
+            self.detector.raw(*SPOKEN[version].image(series, frame))
 
     def result(self, series: int) -> SeriesResult:
         self.watched.wait_for(lambda: self._results(series))
@@ -130,7 +131,7 @@ def test_hostile_messages_between_series_cost_nothing(
     number = line.send_series(version) if before == "a series" else 0
     for one in HOSTILE[version]:
         line.detector.raw(*one.parts(Running(number, f"series {number}", N_FRAMES, IMAGES[0])))
-        line.detector.raw(*ENCODERS[version].end(SeriesEnd(number, f"series {number}")))
+        line.detector.raw(*SPOKEN[version].end(SeriesEnd(number, f"series {number}")))
     assert np.array_equal(line.result(line.send_series(version)).sums, expected)
     line.close()
 
@@ -144,7 +145,8 @@ def test_a_frame_of_an_absurd_number_is_one_more_frame(
 
     def disturb(running: Running) -> None:
         far = running._replace(frame=MAX_FRAME_ID - 1)
-        line.detector.raw(*(far.v1(running.chunk) if version == "v1" else far.v2_pixels(running.chunk)))
+        images = {"v1": far.v1, "v2": far.v2_pixels, "stins": far.stins}
+        line.detector.raw(*images[version](running.chunk))
 
     number = line.send_series(version, disturb)
     result = line.result(number)
@@ -174,7 +176,7 @@ def send_behind(line: Line, start: Start) -> SeriesStart:
         line.detector.raw(*parts)
     series = replace(series, unique_id=hostile.name_of(series.series))
     line.send_frames(start.version, series)
-    line.detector.raw(*ENCODERS[start.version].end(SeriesEnd(series.series, series.unique_id)))
+    line.detector.raw(*SPOKEN[start.version].end(SeriesEnd(series.series, series.unique_id)))
     return series
 
 

@@ -177,6 +177,7 @@ GUARDS: dict[Reason, Conditions] = {
     "beam_loss": Conditions(beam_down_since="03:02:00"),
     "energy": Conditions(mismatch="The header says photon energy 40000 eV, the PONI 35000 eV: the PONI is used."),
     "eight_bit": Conditions(pixel_bits=8),
+    "masked_zeros": Conditions(masked_zeros=True),
     "frames_lost": Conditions(lost_share=0.011),
     "saturation": Conditions(saturated_pixels=11.0),
     "drift": Conditions(drift_since=8120),

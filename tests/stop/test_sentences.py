@@ -221,6 +221,11 @@ SAID: list[tuple[Reason, dict[str, Any], str]] = [
         "Not stopping by itself: 8-bit frames wrap at 255.",
     ),
     (
+        "masked_zeros",
+        {"conditions": BROKEN},
+        "Not stopping by itself: masked pixels come as zeros, and no mask says which.",
+    ),
+    (
         "frames_lost",
         {"conditions": BROKEN},
         "Not stopping by itself: 4.1 % of frames lost.",

@@ -40,6 +40,9 @@ class Running(NamedTuple):
     def v2_array(self, sizes: object, typed_tag: int = 70, data: object = b"", tag: int = 40) -> Parts:
         return self.v2(cbor2.CBORTag(tag, [sizes, cbor2.CBORTag(typed_tag, data)]))
 
+    def stins(self, blob: bytes, **said: object) -> Parts:
+        return wire.stins_image(self.image, self.frame, blob, **said)
+
     @property
     def chunk(self) -> bytes:
         return wire.bslz4(self.image)
@@ -162,6 +165,30 @@ IMAGES_V2 = [
 ]
 
 
+IMAGES_STINS = [
+    Hostile("image without pixels", "parts", lambda s: s.stins(s.chunk)[:1]),
+    Hostile("image in four blobs", "parts", lambda s: s.stins(s.chunk) + 3 * [s.chunk]),
+    Hostile("negative frame", "fields", lambda s: s.stins(s.chunk, frame=-1)),
+    Hostile("frame 2^48", "fields", lambda s: s.stins(s.chunk, frame=1 << 48)),
+    Hostile("frame as text", "fields", lambda s: s.stins(s.chunk, frame="7")),
+    Hostile("frame 0 again", "duplicate", lambda s: s.stins(s.chunk, frame=0)),
+    Hostile("shape of one number", "shape", lambda s: s.stins(s.chunk, shape=[s.image.size])),
+    Hostile("shape as text", "shape", lambda s: s.stins(s.chunk, shape="256x256")),
+    Hostile("no shape", "shape", lambda s: s.stins(s.chunk, shape=None)),
+    Hostile("negative shape", "shape", lambda s: s.stins(s.chunk, shape=[-256, -256])),
+    Hostile("huge shape", "shape", lambda s: s.stins(s.chunk, shape=[1 << 31, 1 << 31])),
+    Hostile("2^40 channels", "parts", lambda s: s.stins(s.chunk, shape=[1 << 40, 256, 256])),
+    Hostile("channels that are text", "parts", lambda s: s.stins(s.chunk, shape=["1", 256, 256])),
+    Hostile("another shape", "changed", lambda s: s.stins(s.chunk, shape=[128, 512])),
+    Hostile("another type", "changed", lambda s: s.stins(s.chunk, type="uint16")),
+    Hostile("type float64", "unsupported", lambda s: s.stins(s.chunk, type="float64")),
+    Hostile("object type", "unsupported", lambda s: s.stins(s.chunk, type="O")),
+    Hostile("unknown compression", "unsupported", lambda s: s.stins(s.chunk, compression="bszstd")),
+    Hostile("raw pixels that lack one byte", "size", lambda s: s.stins(s.image.tobytes()[:-1], compression="none")),
+    Hostile("raw pixels that are compressed", "size", lambda s: s.stins(s.chunk, compression="none")),
+]
+
+
 def _bombs(message: Callable[[Running, bytes], Parts]) -> list[Hostile]:
     """Bitshuffle-LZ4 chunks that lie, in either protocol."""
     chunks: list[tuple[str, str, Callable[[Running], bytes]]] = [
@@ -188,6 +215,7 @@ def _bombs(message: Callable[[Running, bytes], Parts]) -> list[Hostile]:
 HOSTILE = {
     "v1": [*ANYWHERE, *IMAGES_V1, *_bombs(Running.v1)],
     "v2": [*ANYWHERE, *IMAGES_V2, *_bombs(Running.v2_pixels)],
+    "stins": [*ANYWHERE, *IMAGES_STINS, *_bombs(Running.stins)],
 }
 
 

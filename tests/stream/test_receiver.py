@@ -13,7 +13,7 @@ from ringwatch.errors import StreamError
 from ringwatch.messages import Frame, SeriesEnd, SeriesStart, StreamMessage
 from ringwatch.stream.decompress import decode_into
 from ringwatch.stream.queue import FrameQueue, Policy
-from ringwatch.stream.receiver import Receiver
+from ringwatch.stream.receiver import Kind, Receiver
 from ringwatch.stream.series import SeriesTable
 
 IMAGE = pixels((512, 256), "<u4")
@@ -50,18 +50,22 @@ class WatchedQueue(FrameQueue):
 class Line:
     """A detector's socket and the receiver that listens to it."""
 
-    def __init__(self, policy: Policy = "skip", memory_bytes: int = 1 << 26) -> None:
+    def __init__(self, policy: Policy = "skip", memory_bytes: int = 1 << 26, kind: Kind = "pull") -> None:
         self.context = zmq.Context()
-        self.detector = self.context.socket(zmq.PUSH)
+        self.detector = self.context.socket(zmq.PUSH if kind == "pull" else zmq.XPUB)
         self.detector.setsockopt(zmq.LINGER, 0)
+        if kind == "sub":
+            self.detector.setsockopt(zmq.XPUB_VERBOSE, 1)  # each subscriber is told to the test
         port = self.detector.bind_to_random_port("tcp://127.0.0.1")
         self.table = SeriesTable(late_s=0.05)
         self.queue = WatchedQueue(memory_bytes, policy)
         self.died = threading.Event()
         self.receiver = Receiver(
-            f"tcp://127.0.0.1:{port}", self.table, self.queue, SystemClock(), on_death=self.died.set
+            f"tcp://127.0.0.1:{port}", self.table, self.queue, SystemClock(), kind=kind, on_death=self.died.set
         )
         self.receiver.start()
+        if kind == "sub":
+            assert self.detector.recv() == b"\x01"  # subscribed, to everything
 
     def send(self, messages: list[list[bytes]]) -> None:
         for parts in messages:
@@ -103,6 +107,30 @@ def test_a_series_arrives_whole(line: Line, stream: list[list[bytes]]) -> None:
         out = np.empty(frame.shape, frame.dtype)
         decode_into(frame, out)
         np.testing.assert_array_equal(out, IMAGE)
+
+
+@pytest.mark.parametrize("stream", [V1, V2], ids=["v1", "v2"])
+def test_a_publisher_is_subscribed_to_and_what_it_leaves_out_is_missing(stream: list[list[bytes]]) -> None:
+    line = Line(kind="sub")
+    line.send([stream[0], stream[2], stream[5], stream[6]])
+    start, *frames, end = line.messages_until(SeriesEnd)
+    line.close()
+    assert isinstance(start, SeriesStart)
+    assert [f.frame for f in frames_of(frames)] == [1, 4]
+    assert isinstance(end, SeriesEnd)
+    assert (end.missing, start.fates.missing, start.fates.received) == (((0, 0), (2, 3)), 3, 2)
+
+
+def test_two_subscribers_take_nothing_from_each_other() -> None:
+    line = Line(kind="sub")
+    other = line.context.socket(zmq.SUB)
+    other.subscribe(b"")
+    other.connect(line.detector.get_string(zmq.LAST_ENDPOINT))
+    assert line.detector.poll(5000)
+    line.send(V2)
+    assert len(frames_of(line.messages_until(SeriesEnd))) == 5
+    assert [other.recv_multipart() for _ in V2] == V2
+    line.close()
 
 
 def test_both_protocols_on_one_socket(line: Line) -> None:

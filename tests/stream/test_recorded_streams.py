@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import dectris.compression
 import numpy as np
 import pytest
 from wire import Pixels, recorded
@@ -10,6 +11,7 @@ from ringwatch.errors import MalformedMessage, UnsupportedEncoding
 from ringwatch.messages import Frame, SeriesEnd, SeriesStart
 from ringwatch.stream.decode import Decoded, decode
 from ringwatch.stream.decompress import decode_into
+from ringwatch_gpu.validity import Validity
 
 
 def decoded(folder: Path, name: str) -> list[Decoded]:
@@ -22,6 +24,55 @@ def image(message: Decoded) -> Pixels:
     out = np.empty(message.shape, message.dtype)
     decode_into(message, out)
     return out
+
+
+SUMS = {
+    "eiger1_1m_v1_all.cbors": ("uint32", [9, 17, 45, 32, 8, 3, 3, 6, 0]),
+    "eiger1_1m_v2.cbors": (
+        "uint32",
+        [51117, 52330, 51177, 51513, 50318, 50657, 51100, 51786, 51881, 51206],
+    ),
+    "eiger1_4m_v1_scattering.cbors": ("uint16", [4609824] * 3),
+    "eiger2_16m_v2.cbors": ("uint16", [13712]),
+    "eiger2_9m_v1_truncated.cbors": ("", []),
+}
+"""Counts of all pixels that hold data, by frame."""
+
+
+def test_every_recorded_stream_is_known(shared_data: Path) -> None:
+    assert {path.name for path in (shared_data / "streams").iterdir()} == set(SUMS)
+
+
+@pytest.mark.parametrize("name", [name for name, (dtype, _) in SUMS.items() if dtype])
+def test_every_recorded_frame_has_its_sum(shared_data: Path, name: str) -> None:
+    """As DECTRIS' own decompressor has it, called as its documentation says."""
+    dtype, sums = SUMS[name]
+    found = []
+    for frame in decoded(shared_data, name):
+        if isinstance(frame, Frame):
+            pixels = image(frame)
+            plain = dectris.compression.decompress(bytes(frame.data), "bslz4", elem_size=frame.dtype.itemsize)
+            np.testing.assert_array_equal(np.frombuffer(plain, frame.dtype).reshape(frame.shape), pixels)
+            found.append(int(pixels[~Validity.of(frame.dtype).invalid(pixels)].sum(dtype=np.uint64)))
+            assert frame.dtype == dtype
+    assert found == sums
+
+
+@pytest.mark.parametrize(("name", "threshold_eV"), [("eiger1_1m_v2.cbors", 4000.0), ("eiger2_16m_v2.cbors", 6750.15)])
+def test_a_threshold_that_has_an_energy_but_is_not_sent_is_told(
+    shared_data: Path,
+    name: str,
+    threshold_eV: float,
+) -> None:
+    start, first = (parts[0] for _, parts in zip(range(2), recorded(shared_data / "streams" / name), strict=False))
+    right, wrong = (decode([start], 0.0, channel) for channel in ("threshold_1", "threshold_2"))
+    assert isinstance(right, SeriesStart)
+    assert isinstance(wrong, SeriesStart)
+    assert right.problem == ""
+    assert right.header["threshold_energy"] == pytest.approx(threshold_eV)
+    assert wrong.problem.startswith("stream.channel = 'threshold_2', but the detector sends only 'threshold_1'")
+    with pytest.raises(MalformedMessage, match="sends only 'threshold_1'"):
+        decode([first], 0.0, "threshold_2")
 
 
 def test_eiger1_1m_v1_with_all_details(shared_data: Path) -> None:

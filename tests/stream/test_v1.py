@@ -1,15 +1,23 @@
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from wire import Pixels, bslz4, lz4_bare, pixels, text, v1_arrays, v1_end, v1_header, v1_image
 
 from ringwatch.errors import MalformedMessage, UnsupportedEncoding
-from ringwatch.messages import Codec, Frame, SeriesEnd, SeriesStart
+from ringwatch.messages import Codec, Frame, SeriesEnd, SeriesStart, StreamMessage
+from ringwatch.stream import fields, v1
 from ringwatch.stream.decompress import decode_into
-from ringwatch.stream.v1 import HeaderContinuation, decode
+from ringwatch.stream.fields import Payload
+from ringwatch.stream.v1 import HeaderContinuation
 
 IMAGE = pixels()
 FLAT = np.linspace(0.5, 2, IMAGE.size, dtype="<f4").reshape(IMAGE.shape)
 MASK = (pixels(seed=2) > 5).astype("<u4") * 2
+
+
+def decode(parts: Sequence[Payload], received_s: float) -> StreamMessage | HeaderContinuation | None:
+    return v1.decode(fields.json_map(parts[0]), parts, received_s)
 
 
 def start(parts: list[bytes]) -> SeriesStart:

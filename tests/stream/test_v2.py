@@ -140,8 +140,68 @@ def test_the_channel_is_chosen_by_name_else_the_only_one() -> None:
     assert frame(both).data == IMAGE.tobytes()
     assert frame(both, "threshold_2").data == (IMAGE + 1).tobytes()
     assert frame({"default": two}).data == (IMAGE + 1).tobytes()
-    with pytest.raises(MalformedMessage, match="channel"):
+    with pytest.raises(MalformedMessage, match="sends only 'difference, threshold_2'"):
         frame({"difference": one, "threshold_2": two})
+    with pytest.raises(MalformedMessage, match="sends only 'threshold_1'"):
+        frame({"threshold_1": one}, "threshold_2")
+    with pytest.raises(MalformedMessage, match="sends only 'difference'"):
+        frame({"difference": one})
+
+
+@pytest.mark.parametrize(
+    ("channels", "wanted", "problem"),
+    [
+        (["threshold_1", "threshold_2", "difference"], "threshold_2", ""),
+        (["threshold_2"], "threshold_1", ""),
+        (["default"], "threshold_1", ""),
+        (["1"], "threshold_1", ""),
+        (["1", "2"], "threshold_2", ""),
+        (None, "threshold_2", ""),
+        ([5, None], "threshold_2", ""),
+        (["threshold_1"], "threshold_2", "'threshold_2', but the detector sends only 'threshold_1': name one of these"),
+        (["difference"], "threshold_1", "'threshold_1', but the detector sends only 'difference'"),
+        (["a", "b"], "threshold_1", "sends only 'a, b'"),
+    ],
+)
+def test_a_channel_that_the_start_does_not_announce_is_told(channels: object, wanted: str, problem: str) -> None:
+    message = decode(v2_start(channels=channels), 0.0, wanted)
+    assert isinstance(message, SeriesStart)
+    assert problem in message.problem
+    assert bool(message.problem) == bool(problem)
+
+
+def test_the_header_keeps_the_threshold_of_the_channel() -> None:
+    energies = {"threshold_1": 4000.0, "threshold_2": 12000.0}
+    for channel, energy in energies.items():
+        message = decode(v2_start(channels=list(energies), threshold_energy=energies), 0.0, channel)
+        assert isinstance(message, SeriesStart)
+        assert message.header["threshold_energy"] == energy
+    assert "threshold_energy" not in start(threshold_energy={"a": 1.0, "b": 2.0}).header
+
+
+SPOT = {"x": 1.5, "y": 2.5, "I": 12.0, "maxc": 9, "ice_ring": False, "indexed": True, "h": 1, "k": 2, "l": 3, "d": 2.1}
+
+
+def test_jungfraujoch_s_messages_are_read() -> None:
+    """Signed images with negative counts, of which one value means no data; lists of spots; messages of other types."""
+    said = {"magic_number": 0x789B, "detector_distance": 0.155, "error_value": -32768, "saturation_value": 32767}
+    said |= {"image_dtype": "int16", "channels": ["default"], "user_data": '{"sample_name": "lyso", "user": {}}'}
+    message = start(**said, pixel_mask={"default": array(MASK)}, az_int_bin_to_q=array(FLAT))
+    assert (message.dtype, message.dummy, message.saturation, message.sample) == (np.int16, -32768, 32767, "lyso")
+    assert message.problem == ""
+    np.testing.assert_array_equal(message.pixel_mask, MASK != 0)
+    image = pixels(dtype="<i2") - 5
+    told = frame({"default": array(image, ["bslz4", 2, bslz4(image)])}, spots=[SPOT] * 2000, az_int_profile=array(FLAT))
+    out = np.empty(told.shape, told.dtype)
+    decode_into(told, out)
+    np.testing.assert_array_equal(out, image)
+    for kind in ("calibration", "metadata"):
+        assert decode(cbor2.dumps({"type": kind, "images": [{"image_id": 1}]}), 0.0) is None
+
+
+@pytest.mark.parametrize("value", [-(1 << 40), 1 << 32, 1.5, "x", True, None])
+def test_a_value_of_pixels_without_data_is_one_that_a_pixel_may_hold(value: object) -> None:
+    assert start(error_value=value).dummy is None
 
 
 @pytest.mark.parametrize(

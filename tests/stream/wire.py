@@ -11,6 +11,8 @@ import lz4.block
 import numpy as np
 from numpy.typing import NDArray
 
+from ringwatch.stream.encode import Encoder
+
 Pixels = NDArray[Any]
 
 TYPED_ARRAY_TAGS = {
@@ -173,3 +175,28 @@ def v2_end(tagged: bool = True, **changes: object) -> bytes:
 
 def _message(said: dict[str, object], tagged: bool) -> bytes:
     return cbor2.dumps(cbor2.CBORTag(55799, said) if tagged else said)
+
+
+# ------------------------------------------------------------------------------------------------------------- STINS
+
+
+def stins_header(number: int = 375, **config: object) -> list[bytes]:
+    first = text(htype="header", msg_number=number, filename="/data/visitors/scan_42.h5")
+    return [first, text(**config)] if config else [first]
+
+
+def stins_image(image: Pixels, frame: int = 0, blob: bytes | None = None, /, **changes: object) -> list[bytes]:
+    said = {"htype": "image", "frame": frame, "shape": list(image.shape), "type": image.dtype.name}
+    said |= {"compression": "none" if blob is None else "bslz4", "msg_number": 376 + frame}
+    return [text(**said | changes), image.tobytes() if blob is None else blob]
+
+
+def stins_end(number: int = 999) -> list[bytes]:
+    return [text(htype="series_end", msg_number=number)]
+
+
+STINS = Encoder(
+    lambda start, _: stins_header(start.series),  # type: ignore[arg-type, return-value]
+    lambda _, frame: stins_image(np.empty(frame.shape, frame.dtype), frame.frame, bytes(frame.data)),  # type: ignore[arg-type, return-value]
+    lambda _: stins_end(),  # type: ignore[arg-type, return-value]
+)

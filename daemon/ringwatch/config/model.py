@@ -20,6 +20,7 @@ from ringwatch.config.values import (
     FileName,
     FilePattern,
     HostPort,
+    HttpUrl,
     ImageSource,
     IPv4Interface,
     MemoryBytes,
@@ -35,12 +36,31 @@ MAX_BINS = 65534
 """The bin table is uint16, and one value of it means "no bin"."""
 
 
+def _with_counts(channel: str) -> str:
+    if channel == "difference":
+        raise ValueError(
+            "holds no data, or zero, wherever it would be negative, which is a third of the pixels of a weak pattern: "
+            "its mean is too high and its scatter is none of the powder's. Choose a threshold, as threshold_1"
+        )
+    return channel
+
+
+Channel = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_with_counts)]
+
+
 class StreamConfig(Section):
-    """Where the frames come from. Stream v1 and stream v2 are told apart by the first message."""
+    """Where the frames come from. Protocols are told apart message by message; docs/sources.md lists them."""
 
     endpoint: Connectable | None = None
     """Address of the detector's stream: tcp://HOST:PORT or ipc://PATH. The port is usually 9999 for v1 and 31001 for
-    v2. Never share a port with another receiver: each of the two would lose every second frame."""
+    v2. Never share a port with another receiver, unless it is one to subscribe to (see `socket`): each of the two would
+    lose every second frame."""
+
+    socket: Literal["pull", "sub"] = "pull"
+    """What the other end is: "pull" takes from a PUSH socket, which deals its frames out, as detectors and their relays
+    do; "sub" subscribes to a PUB socket, as Jungfraujoch's preview. Any number may subscribe, but who publishes leaves
+    frames out: on purpose, as a preview, or because a subscriber is slow. They are counted as missing, and with "sub"
+    missing frames do not forbid an automatic stop."""
 
     follow: FilePattern | None = Field(default=None, examples=["/data/**/scan*/eiger_*.h5"], validate_default=True)
     """Instead of `endpoint`: files that are reduced as they are written, HDF5 or any image that fabio reads; ** stands
@@ -52,15 +72,22 @@ class StreamConfig(Section):
     """A followed file that has not changed for so long is taken for complete, unless it says that it is being written
     or lacks frames. To be longer than the time between two writes into it."""
 
-    channel: Annotated[str, Field(min_length=1, max_length=64)] = "threshold_1"
-    """Which of the detector's images is reduced where it sends several (stream v2): threshold_1, threshold_2, ..."""
+    channel: Channel = "threshold_1"
+    """Which of the detector's images is reduced where it sends several (stream v2): threshold_1, threshold_2, ... By
+    default also the only one, whatever it is called; not "difference", in which negative pixels hold no data."""
 
-    policy: Literal["skip"] = "skip"
-    """What gives way when frames come faster than they are reduced: "skip" leaves out the oldest ones that wait, counts
-    them and keeps the newest."""
+    policy: Literal["skip", "block"] = "skip"
+    """What gives way when frames come faster than they are reduced. "skip" leaves out the oldest ones that wait, counts
+    them and keeps the newest: it costs frames, never the detector's time. "block" takes no more from the socket: a
+    sender that waits is slowed down; a detector does not wait, it loses frames itself, and only its own counter tells
+    (see `simplon`)."""
 
     memory_bytes: MemoryBytes = Field(default_factory=default_memory_bytes)
     """Memory for frames that wait to be reduced."""
+
+    simplon: HttpUrl | None = Field(default=None, examples=["http://10.42.41.10"])
+    """Control unit of a DECTRIS detector, which is asked every two seconds of a series how many frames it has dropped.
+    Without it: the one that `stop.url` names, where `stop.via` is "simplon"."""
 
     end_timeout_s: Annotated[float, Field(gt=0, le=86400)] = 10.0
     """A series that stays silent for so long is closed, never sooner than five of its frame times."""
@@ -461,6 +488,12 @@ class Config(Section):
         if stop is not None and info.data.get("accumulate", AccumulateConfig()).scope == "frame":
             raise ValueError('accumulate.scope = "frame" adds nothing up, so that there is nothing to decide on')
         return stop
+
+    @property
+    def control_unit(self) -> str | None:
+        """Address of the detector's control unit (SIMPLON), where it is known."""
+        stop = self.stop
+        return self.stream.simplon or (stop.url if stop is not None and stop.via == "simplon" else None)
 
     @classmethod
     def from_mapping(

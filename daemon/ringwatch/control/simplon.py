@@ -20,6 +20,7 @@ from ringwatch.control.http import exchange, open_client
 from ringwatch.control.order import Order, Tell
 from ringwatch.control.owner import POLL_S, has_ended
 from ringwatch.errors import ControlError
+from ringwatch.messages import MAX_FRAME_ID
 
 _IDLE = frozenset({"idle", "na"})
 _VERSION = re.compile(r"\d{1,3}(\.\d{1,3}){1,2}")
@@ -53,7 +54,7 @@ class Simplon:
     def stop(self, order: Order, tell: Tell) -> str:
         """Cancel, wait for the end, disarm, wait until idle; abort if it goes on nevertheless. See `Actuator`."""
         with open_client(self._url, self._timeout_s + 2 * order.frame_time_s) as client:
-            unit = _ControlUnit(client, self._url)
+            unit = ControlUnit(client, self._url)
             if _is_idle(unit.state()):
                 return self._found_idle(order)
             return _Stop(unit, order, tell, self._clock).carry_out()
@@ -68,7 +69,7 @@ class Simplon:
 class _Stop:
     """One stop, from the first command to the last."""
 
-    def __init__(self, unit: "_ControlUnit", order: Order, tell: Tell, clock: Clock) -> None:
+    def __init__(self, unit: "ControlUnit", order: Order, tell: Tell, clock: Clock) -> None:
         self._unit, self._order, self._tell, self._clock = unit, order, tell, clock
         self._wait_s = _WAIT_S + 2 * order.frame_time_s
 
@@ -117,39 +118,49 @@ class _Stop:
             return "unknown"
 
 
-class _ControlUnit:
-    """Commands and state of one detector; nothing it answers is trusted."""
+class ControlUnit:
+    """Commands, state and counter of one detector; nothing it answers is trusted."""
 
     def __init__(self, client: httpx2.Client, url: str) -> None:
         self._client, self._url = client, url
-        self._base = f"detector/api/{self._version()}"
+        self._of = f"api/{self._version()}"
 
     def state(self) -> str:
         """idle, ready, acquire, ..."""
-        return self._value(f"{self._base}/status/state", _STATE)
+        return self._text(f"detector/{self._of}/status/state", _STATE)
+
+    def dropped(self) -> int:
+        """How many images of the series it could not send, as nobody took them; raises ControlError."""
+        path = f"stream/{self._of}/status/dropped"
+        number = self._value(path)
+        if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < MAX_FRAME_ID:
+            raise ControlError(f"{self._url}/{path} gave no number that makes sense")
+        return number
 
     def command(self, name: Command) -> None:
         """Give a command; raises ControlError unless it is answered with success."""
-        exchange(self._client, "PUT", f"{self._url}/{self._base}/command/{name}")
+        exchange(self._client, "PUT", f"{self._url}/detector/{self._of}/command/{name}")
 
     def _version(self) -> str:
         """As it says; not every control unit says it."""
         try:
-            return self._value("detector/api/version", _VERSION)
+            return self._text("detector/api/version", _VERSION)
         except ControlError as error:
             log.warning("version of the detector's interface not known", assumed=_USUAL_VERSION, reason=str(error))
             return _USUAL_VERSION
 
-    def _value(self, path: str, pattern: re.Pattern[str]) -> str:
-        url = f"{self._url}/{path}"
+    def _text(self, path: str, pattern: re.Pattern[str]) -> str:
+        value = self._value(path)
+        if not isinstance(value, str) or not pattern.fullmatch(value):
+            raise ControlError(f"{self._url}/{path} gave no value that makes sense")
+        return value
+
+    def _value(self, path: str) -> object:
         try:
-            answer = json.loads(exchange(self._client, "GET", url))
+            answer = json.loads(exchange(self._client, "GET", f"{self._url}/{path}"))
         except (ValueError, RecursionError):
             answer = None
-        value = answer.get("value") if isinstance(answer, dict) else None
-        if not isinstance(value, str) or not pattern.fullmatch(value):
-            raise ControlError(f"{url} gave no value that makes sense")
-        return value
+        return answer.get("value") if isinstance(answer, dict) else None
 
 
 def _is_idle(state: str) -> bool:

@@ -16,6 +16,7 @@ DECIDED_WORDS: Mapping[Reason, Word] = {
     "static": "NOT MOVING",
     "never": "WILL NOT REACH",
     "eight_bit": "CHECK SETUP",
+    "masked_zeros": "CHECK SETUP",
     "energy": "CHECK SETUP",
     "beam_loss": "CHECK SETUP",
     "frames_lost": "CHECK SETUP",

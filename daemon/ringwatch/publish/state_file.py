@@ -28,6 +28,7 @@ _SAID = {
     "frame_time_s": "<f8",
     "energy_eV": "<f8",
     "saturation": "<i8",
+    "dummy": "<i8",
     "flatfield_applied": "?",
 }
 """Numbers of `SeriesStart`, absent in the file where the header did not say them."""
@@ -163,6 +164,7 @@ def _start(result: StoredResult, resume: CheckedGroup) -> SeriesStart:
         pixel_size_m=tuple(resume.array("pixel_size_m", "<f8", (2,)).tolist()) if "pixel_size_m" in resume else None,
         sample=origin.sample,
         joined=resume.number("joined", "?"),
+        problem="",
         fates=fates_of(resume.tree("fates")),
         **{name: resume.number(name, dtype) if name in resume else None for name, dtype in _SAID.items()},
         **planes,

@@ -30,10 +30,14 @@ class ConditionWatch:
         What the detector said.
     mismatch
         Where header and PONI differ, as a sentence, else empty.
+    zeros
+        Masked pixels may count as zeros.
+    samples
+        The source leaves frames out on purpose: missing ones are not lost.
     """
 
-    def __init__(self, start: SeriesStart, mismatch: str) -> None:
-        self._start, self._mismatch = start, mismatch
+    def __init__(self, start: SeriesStart, mismatch: str, *, zeros: bool = False, samples: bool = False) -> None:
+        self._start, self._mismatch, self._zeros, self._samples = start, mismatch, zeros, samples
         self._bright: deque[float] = deque(maxlen=_REMEMBERED)
         self._dark: deque[float] = deque(maxlen=_REMEMBERED)
         self._dark_since_ns = 0
@@ -51,10 +55,11 @@ class ConditionWatch:
     def conditions(self, pixel_bits: int, drift_since: int | None) -> Conditions:
         """The conditions now, for frames of so many bits a pixel."""
         fates = self._start.fates
-        lost = fates.missing + fates.skipped + fates.malformed.total()
+        lost = (0 if self._samples else fates.missing) + fates.skipped + fates.malformed.total()
         return Conditions(
             pixel_bits=pixel_bits,
             mismatch=self._mismatch,
+            masked_zeros=self._zeros,
             lost_share=lost / max(lost + fates.reduced, 1),
             saturated_pixels=self.saturated_pixels or 0.0,
             beam_down_since=self.beam_down_since,
@@ -126,6 +131,13 @@ def flat_field(start: SeriesStart, geometry: Geometry) -> str:
         return "The detector did not apply its flat field nor send it, and geometry.flat names none: none is applied."
     if start.flatfield_applied and geometry.flat is not None:
         return "The detector applied its flat field, and geometry.flat is applied on top of it."
+    return ""
+
+
+def masked_zeros(start: SeriesStart) -> str:
+    """A warning where the detector sends zeros in place of what its mask hides, and not the mask."""
+    if start.header.get("mask_to_zero") in (True, 1) and start.pixel_mask is None:
+        return "The detector sends masked pixels as zeros, but not its mask: name it as geometry.mask."
     return ""
 
 

@@ -40,7 +40,7 @@ from ringwatch_gpu.errors import DeviceError, GeometryError
 from ringwatch_gpu.geometry import Geometry
 from ringwatch_gpu.sums import sums_shape
 from ringwatch_gpu.tables import BATCH
-from ringwatch_gpu.validity import SUPPORTED, Validity
+from ringwatch_gpu.validity import SUPPORTED
 
 FLUSH_S = 0.1
 """A batch that is not full is reduced when its oldest frame has waited this long."""
@@ -209,6 +209,10 @@ class Reduction:
         self._refused, self._starting = None, start
         self._do_what_was_asked()  # even if that was after this turn began
         start = replace(start, sample=start.sample or self._next_sample)
+        if start.problem:
+            self._refuse(start, start.problem)
+            self._starting = None
+            return
         if start.shape is None:  # the header did not say it: the first frame does
             self._shapeless, self._starting = start, None
             return
@@ -252,8 +256,8 @@ class Reduction:
         try:
             made = Accumulation.resumed(state, start, geometry, self._settings, self._clock)
             if start.dtype is not None:
-                validity = Validity.of(start.dtype, self._settings.dummies, start.saturation)
-                made.open(self._get_integrator(geometry, start.dtype), validity)
+                validity = self._settings.validity(start.dtype, start)
+                made.open(self._get_integrator(geometry, start.dtype, validity.lowest < 0), validity)
         except ValueError as error:
             structlog.get_logger().warning("begins anew, not with what was saved", reason=str(error))
             made = Accumulation(start, geometry, self._settings, self._clock)
@@ -326,18 +330,17 @@ class Reduction:
         geometry = self._geometries.base()
         settings = self._settings
         compile_kernels(geometry, self._ladder.device, settings.rejection, tells_noise=settings.tells_noise)
-        integrator = self._get_integrator(geometry, np.dtype(np.uint32))
+        integrator = self._get_integrator(geometry, np.dtype(np.uint32), negatives=False)
         for which in range(SLOT_SETS):
             integrator.slot_set(which).fill(0)  # what is written once has its pages
         integrator.rehearse()
 
-    def _get_integrator(self, geometry: Geometry, dtype: np.dtype[np.generic]) -> BatchIntegrator:
+    def _get_integrator(self, geometry: Geometry, dtype: np.dtype[np.generic], negatives: bool) -> BatchIntegrator:
         """The last integrator if it fits, else a new one."""
         if dtype not in SUPPORTED:
             raise UnsupportedEncoding(f"pixels of type {dtype}", [str(supported) for supported in SUPPORTED])
         if dtype.kind == "f" and geometry.quantum is None:
             raise UnsupportedEncoding("float pixels that the header did not announce", ["integers"])
-        negatives = dtype.kind == "i" and self._settings.dummies is not None
         self._require_unsigned_if_monitored(geometry, negatives)
         if self._integrator is None or not self._integrator.fits(geometry, dtype, negatives=negatives):
             self._integrator = None  # its memory is needed

@@ -14,7 +14,7 @@ from ringwatch.intervals import IntervalSet
 from ringwatch.messages import Frame, FrameRows, Result, SavedState, SeriesEnd, SeriesEvent, SeriesStart, Snapshot
 from ringwatch.reduction.accumulation import Accumulation
 from ringwatch.reduction.accumulator import Accumulator
-from ringwatch.reduction.conditions import ConditionWatch, flat_field, header_mismatch, setup
+from ringwatch.reduction.conditions import ConditionWatch, flat_field, header_mismatch, masked_zeros, setup
 from ringwatch.reduction.settings import ReductionSettings
 from ringwatch.reduction.slots import Filling, SlotFiller, gap_dummy
 from ringwatch.reduction.viewing import Viewer, Viewing
@@ -23,10 +23,10 @@ from ringwatch_gpu.batch import SLOT_SETS, BatchIntegrator
 from ringwatch_gpu.each_frame import FrameRejection
 from ringwatch_gpu.geometry import Geometry
 from ringwatch_gpu.sums import sums_shape
-from ringwatch_gpu.validity import Validity
 
 Publish = Callable[[Result], None]
-GetIntegrator = Callable[[Geometry, np.dtype[np.generic]], BatchIntegrator]
+GetIntegrator = Callable[[Geometry, np.dtype[np.generic], bool], BatchIntegrator]
+"""(geometry, pixel type, whether negative values count) -> what integrates such frames."""
 
 DEVICE_FAILED = "device failed"
 _SNAPSHOTS_PER_INTERVAL = 10
@@ -87,8 +87,10 @@ class SeriesReduction:
         if resumed is not None:
             self.n_frames, self._settled = resumed.n_frames, IntervalSet.of(resumed.frames)
         mismatch = header_mismatch(start, self.geometry)
-        self._conditions, self._setup = ConditionWatch(start, mismatch), setup(start, self.geometry)
-        warnings = filter(None, (mismatch, flat_field(start, self.geometry), _resumption(start)))
+        zeros = masked_zeros(start) if not settings.has_mask else ""
+        self._conditions = ConditionWatch(start, mismatch, zeros=bool(zeros), samples=settings.samples)
+        self._setup = setup(start, self.geometry)
+        warnings = filter(None, (mismatch, flat_field(start, self.geometry), zeros, _resumption(start)))
         self._event("joined" if start.joined or resumed else "start", " ".join(warnings))
         if start.dtype is not None:
             self._open(start.dtype)
@@ -211,9 +213,10 @@ class SeriesReduction:
             self._tell_result("pixel type changed")
             self._begin_block()
             accumulator = None
-        integrator = accumulator.integrator if accumulator else self._get_integrator(self.geometry, dtype)
-        validity = Validity.of(dtype, self._settings.dummies, self.start.saturation)
-        accumulator = accumulator or self.accumulation.open(integrator, validity)
+        validity = self._settings.validity(dtype, self.start)
+        if accumulator is None:
+            integrator = self._get_integrator(self.geometry, dtype, validity.lowest < 0)
+            accumulator = self.accumulation.open(integrator, validity)
         if self.start.resumed is not None and self.start.resumed.n_frames:
             validity = replace(validity, dummies=self.start.resumed.dummies)
         accumulator.validity, self._is_ready = validity, True

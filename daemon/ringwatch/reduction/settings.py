@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ringwatch.config import StopConfig, WindowConfig
+from ringwatch.messages import SeriesStart
 from ringwatch_gpu.noise import PixelVariance
 from ringwatch_gpu.rejection import NO_REJECTION, Rejection
 from ringwatch_gpu.sums import ErrorModel
+from ringwatch_gpu.validity import Validity
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,10 @@ class ReductionSettings:
         frames, which can wait.
     dummies
         Pixel values that mean "invalid"; None finds them by the detectors' conventions.
+    has_mask
+        Whether pixels are masked by a file, besides the detector's own gaps.
+    samples
+        Whether the source leaves frames out on purpose: then missing ones are no sign of a fault.
     decoder_threads
         How many frames are decoded at the same time.
     d_spacings_A
@@ -57,6 +63,8 @@ class ReductionSettings:
     interval_s: float = 1.0
     decision_gap_s: float = 0.25
     dummies: tuple[int, ...] | None = None
+    has_mask: bool = False
+    samples: bool = False
     decoder_threads: int = 2
     d_spacings_A: NDArray[np.float64] | None = None  # noqa: N815 - the unit's own spelling
     stop: StopConfig | None = None
@@ -70,6 +78,13 @@ class ReductionSettings:
     each_frame: Rejection = NO_REJECTION
     save_s: float | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
+
+    def validity(self, dtype: np.dtype[np.generic], start: SeriesStart) -> Validity:
+        """Which values count: by the configuration, else by the header of signed pixels, else by convention."""
+        dummies = self.dummies
+        if dummies is None and start.dummy is not None and dtype.kind == "i":
+            dummies = (start.dummy,)
+        return Validity.of(dtype, dummies, start.saturation)
 
     @property
     def tells_noise(self) -> bool:

@@ -25,6 +25,15 @@ from ringwatch_gpu.ring_positions import RadialAxis
 from ringwatch_gpu.spottiness import MIN_AZIMUTH
 from ringwatch_gpu.sums import sums_shape
 
+_OTHERS = {
+    "pull": "not connected now: a second receiver on this port takes every second frame from the first, for good",
+    "sub": "subscribed to: any number may be; frames that the publisher leaves out are missing",
+}
+_OVERLOAD = {
+    "skip": "if it is too fast the oldest frames are skipped and counted",
+    "block": "if it is too fast nothing is taken from it: it waits, or loses frames itself",
+}
+
 MOST_FILES = 10_000
 """More are not counted."""
 
@@ -57,11 +66,13 @@ def check(config: Config) -> Iterator[str]:
     yield f"accumulate  {config.accumulate.scope}, window: {config.accumulate.window.text}"
     yield f"stop        {_stop(config.stop)}"
     yield f"stream      {_stream(config.stream)}"
+    if config.control_unit is not None:
+        yield f"dropped     asked every 2 s of a series at {config.control_unit}"
 
 
 def _stream(section: StreamConfig) -> str:
     if section.follow is None:
-        return f"{section.endpoint} (not connected: a second receiver would take every second frame)"
+        return f"{section.endpoint}, {_OTHERS[section.socket]}; {_OVERLOAD[section.policy]}"
     names = iglob(section.follow.partition("::")[0], recursive=True)  # noqa: PTH207 - Path.glob: no absolute pattern
     there = sum(1 for _ in islice(names, MOST_FILES))
     return f"files {section.follow} ({there}{' or more' if there == MOST_FILES else ''} there now)"

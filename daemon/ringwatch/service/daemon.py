@@ -15,9 +15,10 @@ import structlog
 from ringwatch.clock import Clock, SystemClock
 from ringwatch.config import Config
 from ringwatch.control.actuators import actuator
+from ringwatch.control.dropped import DroppedImages
 from ringwatch.control.stopper import Stopper
 from ringwatch.intervals import IntervalSet
-from ringwatch.messages import Result, SavedState, StreamMessage
+from ringwatch.messages import Result, SavedState, Snapshot, StreamMessage
 from ringwatch.publish.epics import EpicsPublisher
 from ringwatch.publish.exports import require
 from ringwatch.publish.file_names import state_name
@@ -92,6 +93,7 @@ class Daemon:
         self._feed = self._make_feed()
         self.zeromq = ZeroMQPublisher(config.publish.zmq.bind)
         self._stopper = self._make_stopper()
+        self._dropped = None if config.control_unit is None else DroppedImages(config.control_unit)
         self.web = WebPublisher(
             config.web.bind, self._clock, lambda: [outlet.facts for outlet in self._outlets], self._orders()
         )
@@ -133,6 +135,8 @@ class Daemon:
         self._resume()
         for outlet in self._outlets:
             outlet.start()
+        if self._dropped is not None:
+            self._dropped.start()
         self._thread.start()
         self._feed.start()
         log.info("listening", stream=self._config.stream.source, device=self._device.name.strip())
@@ -164,6 +168,8 @@ class Daemon:
         """Close the running series, publish its final results, close everything; takes less than 2 s."""
         if self._stopper is not None:
             self._stopper.close()
+        if self._dropped is not None:
+            self._dropped.close()
         self._feed.stop()
         self._feed.join(_RECEIVER_STOP_S)
         for frame in self._queue.drop_frames():
@@ -231,7 +237,7 @@ class Daemon:
     def _make_feed(self) -> Feed:
         stream, through = self._config.stream, (self._table, self._queue, self._clock)
         if stream.endpoint is not None:
-            return Receiver(stream.endpoint, *through, stream.channel, self.request_stop)
+            return Receiver(stream.endpoint, *through, stream.channel, stream.socket, self.request_stop)
         return Follower(stream.follow or "", *through, stream.settle_s, stream.end_timeout_s, self.request_stop)
 
     def _hdf5_publisher(self) -> Hdf5Publisher | None:
@@ -265,6 +271,10 @@ class Daemon:
     def _publish(self, result: Result) -> None:
         if self._stopper is not None:
             self._stopper.take(result)
+        if self._dropped is not None:
+            self._dropped.take(result)
+            if isinstance(result, Snapshot):
+                result = replace(result, detector_dropped=self._dropped.number)
         self._publish_all(result)
 
     def _publish_all(self, result: Result) -> None:

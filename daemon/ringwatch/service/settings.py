@@ -34,6 +34,8 @@ def reduction_settings(config: Config | FilesConfig, device: cl.Device) -> Reduc
     return ReductionSettings(
         interval_s=config.profiles.interval_s,
         dummies=config.geometry.dummies,
+        has_mask=config.geometry.mask is not None,
+        samples=isinstance(config, Config) and config.stream.socket == "sub",
         decoder_threads=min(MAX_DECODERS, os.cpu_count() or 1),
         d_spacings_A=d_spacings_A(config.rings),
         stop=config.stop,

@@ -69,6 +69,8 @@ class Conditions:
         Of the frames.
     mismatch
         A sentence where header and PONI differ, else empty.
+    masked_zeros
+        Pixels that the detector masks come as zeros, and nobody says which.
     lost_share
         Missing, skipped and malformed frames over all that should have come.
     saturated_pixels
@@ -81,6 +83,7 @@ class Conditions:
 
     pixel_bits: int = 32
     mismatch: str = ""
+    masked_zeros: bool = False
     lost_share: float = 0.0
     saturated_pixels: float = 0.0
     beam_down_since: str | None = None

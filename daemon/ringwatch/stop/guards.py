@@ -18,6 +18,7 @@ def broken_condition(conditions: Conditions) -> Reason | None:
         "beam_loss": conditions.beam_down_since is not None,
         "energy": bool(conditions.mismatch),
         "eight_bit": conditions.pixel_bits <= 8,
+        "masked_zeros": conditions.masked_zeros,
         "frames_lost": conditions.lost_share > MAX_LOST_SHARE,
         "saturation": conditions.saturated_pixels > MAX_SATURATED_PIXELS,
         "drift": conditions.drift_since is not None,

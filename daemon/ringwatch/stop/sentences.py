@@ -282,6 +282,7 @@ _TELLERS: dict[str, Callable[[Decision, Evaluation, StopConfig, Evaluation], str
     "not_measurable": _not_measurable,
     "over": _over,
     "eight_bit": _guard(lambda _: "8-bit frames wrap at 255"),
+    "masked_zeros": _guard(lambda _: "masked pixels come as zeros, and no mask says which"),
     "beam_loss": _guard(lambda evaluation: f"beam down since {evaluation.conditions.beam_down_since}"),
     "frames_lost": _guard(lambda evaluation: f"{percent(evaluation.conditions.lost_share)} of frames lost"),
     "saturation": _guard(

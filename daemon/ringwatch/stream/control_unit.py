@@ -20,6 +20,7 @@ from ringwatch.errors import StreamError
 from ringwatch.stream.faults import Fault
 
 _API = "/detector/api/1.8.0"
+_DROPPED = "/stream/api/1.8.0/status/dropped"
 _SLOW_S = 2.0
 _END_S = 5.0
 
@@ -40,6 +41,8 @@ class ControlUnit:
     ----------
     commands
         Those that came, in order.
+    dropped
+        Images that it says it dropped.
     url
         Where it is, once `serving`.
     """
@@ -49,6 +52,7 @@ class ControlUnit:
         self._state = "idle"
         self._seen_idle = Event()
         self.commands: list[str] = []
+        self.dropped = 0
         self.url = ""
 
     @contextmanager
@@ -95,7 +99,7 @@ class ControlUnit:
             for name in ("cancel", "disarm", "abort")
         ]
         values = [Route("/detector/api/version", self._version), Route(f"{_API}/status/state", self._status)]
-        return Starlette(routes=[*commands, *values])
+        return Starlette(routes=[*commands, *values, Route(_DROPPED, self._counter)])
 
     async def _version(self, _: Request) -> Response:
         return JSONResponse({"value": "1.8.0"})
@@ -104,6 +108,9 @@ class ControlUnit:
         if self._state == "idle" and "disarm" in self.commands:
             self._seen_idle.set()
         return JSONResponse({"value": self._state})
+
+    async def _counter(self, _: Request) -> Response:
+        return JSONResponse({"value": self.dropped})
 
     def _command(self, name: str, _: Request) -> Response:
         """Obey, unless a fault prevents it. Runs in a worker thread: it may take its time."""

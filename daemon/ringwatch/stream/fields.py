@@ -83,6 +83,12 @@ def count(fields: Fields, key: str) -> int | None:
     return value if _is_whole(value) and 0 < value < MAX_WHOLE else None
 
 
+def integer(fields: Fields, key: str) -> int | None:
+    """A whole number that a pixel of 32 bits may hold, negative ones too."""
+    value = fields.get(key)
+    return value if _is_whole(value) and -(1 << 31) <= value < 1 << 32 else None
+
+
 def positive(fields: Fields, key: str) -> float | None:
     """A finite number above zero."""
     value = fields.get(key)

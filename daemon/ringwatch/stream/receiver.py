@@ -1,6 +1,7 @@
 """A detector's socket in, the clean stream out into the queue. One thread that never stops draining the socket."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import zmq
 
@@ -10,6 +11,9 @@ from ringwatch.stream.decode import decode
 from ringwatch.stream.feed import Complaints, Feed
 from ringwatch.stream.queue import FrameQueue
 from ringwatch.stream.series import SeriesTable
+
+Kind = Literal["pull", "sub"]
+"""What takes from a PUSH socket, and what from a PUB socket."""
 
 RECEIVE_HWM = 100
 """Messages that ZeroMQ may hold for us: what waits is to wait in the queue, which is bounded in bytes and watched."""
@@ -24,13 +28,15 @@ class Receiver(Feed):
     Parameters
     ----------
     endpoint
-        Where the detector pushes, such as tcp://host:31001; connected to, v1 or v2.
+        Where the detector pushes or publishes, such as tcp://host:31001; connected to.
     table, queue
         Where messages go through, and where they end.
     clock
         Time of arrival.
     channel
-        Whose pixels are taken from a v2 message.
+        Whose pixels are taken, where a message has several.
+    kind
+        Of the socket.
     on_death
         Called in the thread if it dies of an error, which is then in ``error``.
     """
@@ -42,17 +48,18 @@ class Receiver(Feed):
         queue: FrameQueue,
         clock: Clock,
         channel: str = "threshold_1",
+        kind: Kind = "pull",
         on_death: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__("receiver", table, queue, clock, on_death)
-        self._endpoint, self._channel = endpoint, channel
+        self._endpoint, self._channel, self._kind = endpoint, channel, kind
         self._complaints = Complaints()
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._socket: zmq.Socket[bytes] | None = None
 
     def _open(self) -> None:
         self._context = zmq.Context()
-        self._socket = self._context.socket(zmq.PULL)
+        self._socket = self._context.socket(zmq.PULL if self._kind == "pull" else zmq.SUB)
         try:
             _connect(self._socket, self._endpoint)
         except zmq.ZMQError as error:
@@ -90,4 +97,6 @@ def _connect(socket: "zmq.Socket[bytes]", endpoint: str) -> None:
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.RCVHWM, RECEIVE_HWM)
     socket.setsockopt(zmq.MAXMSGSIZE, MAX_PART_BYTES)
+    if socket.type == zmq.SUB:
+        socket.subscribe(b"")
     socket.connect(endpoint)

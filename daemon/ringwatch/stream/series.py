@@ -12,6 +12,7 @@ import numpy as np
 from ringwatch.intervals import IntervalSet
 from ringwatch.messages import EndReason, Fates, Frame, Ongoing, SeriesEnd, SeriesStart, StreamMessage
 from ringwatch.stream.decode import Decoded
+from ringwatch.stream.stins import UNNUMBERED
 from ringwatch.stream.v1 import HeaderContinuation
 
 SILENT_FRAMES = 5
@@ -43,8 +44,8 @@ class _Series:
     ended_s: float | None = None
 
     def owns(self, message: StreamMessage) -> bool:
-        """Whether a message is of this series; v1 knows numbers only."""
-        return message.series == self.series and message.unique_id in ("", self.unique_id)
+        """Whether a message is of this series; v1 knows numbers only, others not even these."""
+        return message.series in (self.series, UNNUMBERED) and message.unique_id in ("", self.unique_id)
 
     @property
     def complete(self) -> bool:
@@ -211,7 +212,7 @@ class SeriesTable:
 
     def _join(self, frame: Frame, now_s: float) -> list[StreamMessage]:
         """The start was missed: make one from the first frame."""
-        start = SeriesStart(frame.series, frame.unique_id, shape=frame.shape, dtype=frame.dtype, joined=True)
+        start = SeriesStart(max(frame.series, 0), frame.unique_id, shape=frame.shape, dtype=frame.dtype, joined=True)
         return self._accept(self._start(start, now_s), frame, now_s)
 
     def _accept(self, series: _Series, frame: Frame, now_s: float) -> list[StreamMessage]:
@@ -233,7 +234,7 @@ class SeriesTable:
             fates.duplicate += 1
             return []
         fates.missing = series.frames.end - series.frames.count
-        return [*series.release(), replace(frame, unique_id=series.unique_id)]
+        return [*series.release(), replace(frame, series=series.series, unique_id=series.unique_id)]
 
     def _just_closed(self, frame: Frame, now_s: float) -> _Series | None:
         """The series that a frame is too late for; after a silence it is another one, or the same joined anew."""

@@ -37,13 +37,15 @@ class HeaderContinuation:
         return replace(start, header={**start.header, **self.header}, **self.values)
 
 
-def decode(parts: Sequence[Payload], received_s: float) -> StreamMessage | HeaderContinuation | None:
+def decode(first: Fields, parts: Sequence[Payload], received_s: float) -> StreamMessage | HeaderContinuation | None:
     """Decode one message.
 
     Parameters
     ----------
+    first
+        Its decoded first part.
     parts
-        The parts of one ZeroMQ message; frames keep a reference to theirs, nothing large is copied.
+        All parts of the ZeroMQ message; frames keep a reference to theirs, nothing large is copied.
     received_s
         Monotonic time of arrival.
 
@@ -55,7 +57,6 @@ def decode(parts: Sequence[Payload], received_s: float) -> StreamMessage | Heade
     ------
     MalformedMessage, UnsupportedEncoding
     """
-    first = fields.json_map(parts[0])
     htype = _htype(first)
     if htype is None:
         return _continuation(parts)
@@ -109,7 +110,7 @@ def _continuation(parts: Sequence[Payload]) -> HeaderContinuation:
     if not parts:
         return HeaderContinuation({}, {})
     config = fields.json_map(parts[0])
-    values = _configuration(config)
+    values = configuration(config)
     rest = iter(parts[1:])
     for part in rest:
         description = _description(part)
@@ -133,7 +134,8 @@ def _htype(description: Fields) -> str | None:
     return fields.text(description, "htype") if "htype" in description else None
 
 
-def _configuration(config: Fields) -> dict[str, Any]:
+def configuration(config: Fields) -> dict[str, Any]:
+    """Attributes of SeriesStart from a detector's configuration, by its own names."""
     images, triggers = fields.count(config, "nimages"), fields.count(config, "ntrigger") or 1
     return {
         "shape": fields.header_shape(config, "y_pixels_in_detector", "x_pixels_in_detector"),

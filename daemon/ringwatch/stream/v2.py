@@ -1,4 +1,4 @@
-"""DECTRIS stream v2: one CBOR map in, one stream message out. Compressed pixels stay compressed.
+"""DECTRIS stream v2 and Jungfraujoch: one CBOR map in, one stream message out. Compressed pixels stay compressed.
 
 Arrays are RFC 8746's: tag 40 (or 1040, column-major) around [sizes, typed array], sizes being [rows, columns]; the
 typed array's bytes may be compressed (DECTRIS' tag 56500). No tag needs a hook: the decoder leaves them as they are.
@@ -26,8 +26,9 @@ _TYPES = {
 _ROW_MAJOR, _COLUMN_MAJOR, _COMPRESSED = 40, 1040, 56500
 _STRINGS, _WITHOUT_END = (2, 3), 31
 _ARGUMENT_BYTES = {24: 1, 25: 2, 26: 4, 27: 8}
-MAX_ITEMS = 20_000
-"""The largest start has a few hundred, and what a user added."""
+MAX_ITEMS = 60_000
+"""The largest start has a few hundred, and what a user added; Jungfraujoch's images list up to 2000 spots."""
+DEFAULT_CHANNEL, UNUSABLE_CHANNEL = "threshold_1", "difference"
 _CODECS: dict[str, Codec] = {"bslz4": "bslz4", "lz4": "lz4hdf5"}
 
 
@@ -53,7 +54,7 @@ class _Array:
     column_major: bool
 
 
-def decode(message: bytes, received_s: float, channel: str = "threshold_1") -> StreamMessage | None:
+def decode(message: bytes, received_s: float, channel: str = DEFAULT_CHANNEL) -> StreamMessage | None:
     """Decode one message.
 
     Parameters
@@ -63,7 +64,7 @@ def decode(message: bytes, received_s: float, channel: str = "threshold_1") -> S
     received_s
         Monotonic time of arrival.
     channel
-        Whose pixels are taken; where a message has one channel only, that one is.
+        Whose pixels are taken. In place of the default one also the only one.
 
     Returns
     -------
@@ -116,10 +117,11 @@ def _require_few_items(message: bytes) -> None:
 def _start(said: Fields, channel: str) -> SeriesStart:
     dtype = said.get("image_dtype")
     mask, flat = (_header_array(said.get(key), channel) for key in ("pixel_mask", "flatfield"))
+    threshold = _chosen(said.get("threshold_energy"), channel)
     return SeriesStart(
         series=fields.whole(said, "series_id"),
         unique_id=fields.text(said, "series_unique_id"),
-        header=fields.scalars(said),
+        header=fields.scalars(said if threshold is None else {**said, "threshold_energy": threshold}),
         shape=fields.header_shape(said, "image_size_y", "image_size_x"),
         dtype=fields.PIXEL_TYPES_V2.get(dtype) if isinstance(dtype, str) else None,
         frames_expected=fields.count(said, "number_of_images"),
@@ -127,10 +129,12 @@ def _start(said: Fields, channel: str) -> SeriesStart:
         energy_eV=fields.positive(said, "incident_energy"),
         pixel_size_m=fields.pixel_size_m(said, "pixel_size_y", "pixel_size_x"),
         saturation=fields.count(said, "saturation_value"),
+        dummy=fields.integer(said, "error_value"),
         pixel_mask=None if mask is None else mask != 0,
         flatfield=None if flat is None else flat.astype(np.float32, copy=False),
         flatfield_applied=fields.flag(said, "flatfield_enabled"),
         sample=fields.sample(said.get("user_data")),
+        problem=_absence(_names(said.get("channels")), channel),
     )
 
 
@@ -154,18 +158,42 @@ def _frame(said: Fields, channel: str, received_s: float) -> Frame:
 def _of_channel(channels: object, wanted: str) -> object:
     if not isinstance(channels, Mapping):
         raise MalformedMessage("fields", "a map of channels is needed")
-    if wanted in channels:
-        return channels[wanted]
-    if len(channels) == 1:
-        return next(iter(channels.values()))
-    raise MalformedMessage("channel", f"{wanted} is not among {fields.brief(', '.join(map(str, channels)))}")
+    if (value := _chosen(channels, wanted)) is None:
+        raise MalformedMessage("channel", _absence(_names(channels), wanted) or "an image without pixels")
+    return value
+
+
+def _names(channels: object) -> list[str]:
+    return [name for name in channels if isinstance(name, str)] if isinstance(channels, Mapping | list | tuple) else []
+
+
+def _choice(names: Sequence[str], wanted: str) -> str | None:
+    """The channel that is taken."""
+    if wanted in names:
+        return wanted
+    if wanted == DEFAULT_CHANNEL and len(names) == 1 and names[0] != UNUSABLE_CHANNEL:
+        return names[0]
+    # One make of simulators announces "1" and sends "threshold_1".
+    return next((name for name in names if wanted.endswith(f"_{name}")), None)
+
+
+def _absence(names: Sequence[str], wanted: str) -> str:
+    """That none of the channels is wanted, as a sentence."""
+    if not names or _choice(names, wanted) is not None:
+        return ""
+    sent = fields.brief(", ".join(names))
+    return f"stream.channel = {wanted!r}, but the detector sends only {sent}: name one of these, or enable it there"
+
+
+def _chosen(channels: object, wanted: str) -> object:
+    """What a header says of the channel, None where it says nothing."""
+    name = _choice(_names(channels), wanted)
+    return channels[name] if isinstance(channels, Mapping) and name is not None else None
 
 
 def _header_array(channels: object, channel: str) -> NDArray[Any] | None:
     """A mask or a flat; None where it is not sent as an array (some simulators send base64 text)."""
-    if not isinstance(channels, Mapping) or not channels:
-        return None
-    value = _of_channel(channels, channel)
+    value = _chosen(channels, channel)
     return _pixels(_array(value)) if isinstance(value, cbor2.CBORTag) else None
 
 
