@@ -220,11 +220,28 @@ def replay(file: str, bind: str, rate_hz: float, n_frames: int | None, protocol:
 @main.command()
 @click.argument("endpoint", default=DEFAULT_RESULTS)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-def watch(endpoint: str, as_json: bool) -> None:
+@click.option("--server-key", type=FILE, help="The daemon's public key, where it publishes encrypted.")
+@click.option("--key", "own_key", type=FILE, help="Your secret key, where the daemon lets only some in.")
+def watch(endpoint: str, as_json: bool, server_key: Path | None, own_key: Path | None) -> None:
     """Show what a daemon publishes at ENDPOINT."""
     from ringwatch.service.watch import watch as show  # noqa: PLC0415 - likewise
 
-    show(endpoint, as_json, sys.stdout)
+    with exit_codes():
+        show(endpoint, as_json, sys.stdout, server_key, own_key)
+
+
+@main.command()
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("names", nargs=-1)
+def keys(folder: Path, names: tuple[str, ...]) -> None:
+    """Make a pair of keys in FOLDER for each of NAMES (by default daemon and client); no file is ever overwritten."""
+    from ringwatch.curve import write_pair  # noqa: PLC0415 - likewise
+
+    with exit_codes():
+        for name in names or ("daemon", "client"):
+            public, secret = write_pair(folder, name)
+            click.echo(f"{secret}  secret: for {name} alone, mode 0600")
+            click.echo(f"{public}  public: for those who are to recognise {name}")
 
 
 @main.command()

@@ -33,10 +33,9 @@ from ringwatch.messages import (
 from ringwatch.publish.result_file import read_result
 from ringwatch.service.daemon import Daemon
 from ringwatch.stream.decompress import decode_into
-from ringwatch.stream.encode import ENCODERS, compress_bslz4
+from ringwatch.stream.encode import ENCODERS
 from ringwatch.stream.frames_file import FramesFile
 from ringwatch.stream.powder import TRUTH
-from ringwatch.stream.simulator import Simulator
 from ringwatch_gpu import exact, reference
 from ringwatch_gpu.geometry import Geometry
 from ringwatch_gpu.sums import StaticSums
@@ -101,22 +100,6 @@ class Watched:
 
     def numbers(self) -> list[int]:
         return [int(number) for rows in self.of(FrameRows) for number in rows.frame]
-
-
-@pytest.fixture(scope="module")
-def powder_frames() -> tuple[SeriesStart, list[np.ndarray], list[Frame]]:
-    simulator = Simulator(POWDER, 1)
-    images = [simulator.frame() for _ in range(12)]
-    start = SeriesStart(1, "first", shape=POWDER.shape, dtype=POWDER.dtype, pixel_mask=simulator.pixel_mask)
-    encoded = [Frame(1, 0, POWDER.shape, POWDER.dtype, "bslz4", compress_bslz4(image)) for image in images]
-    return start, images, encoded
-
-
-@pytest.fixture
-def detector() -> Iterator[Detector]:
-    opened = Detector()
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ from ringwatch.reduction.geometry import GeometrySource
 from ringwatch.reduction.pipeline import Reduction, ReductionThread
 from ringwatch.reduction.recent import require_room
 from ringwatch.service.desk import Desk
+from ringwatch.service.exposure import exposed, server_keys
 from ringwatch.service.images import read_image
 from ringwatch.service.notify import notify
 from ringwatch.service.settings import reduction_settings
@@ -90,7 +91,7 @@ class Daemon:
         self._monitored = None if wait_s is None else MonitoredQueue(self._queue, wait_s, self._clock)
         self._source = self._monitored or self._queue
         self._feed = self._make_feed()
-        self.zeromq = ZeroMQPublisher(config.publish.zmq.bind)
+        self.zeromq = ZeroMQPublisher(config.publish.zmq.bind, server_keys(config.publish.zmq))
         self._stopper = self._make_stopper()
         self.web = WebPublisher(
             config.web.bind, self._clock, lambda: [outlet.facts for outlet in self._outlets], self._orders()
@@ -130,6 +131,8 @@ class Daemon:
 
     def start(self) -> None:
         """Open everything: publishers first, the detector last."""
+        for sentence in exposed(self._config):
+            log.warning(sentence)
         self._resume()
         for outlet in self._outlets:
             outlet.start()
