@@ -72,12 +72,17 @@ PONI_OPTION = click.option("--poni", type=FILE, help="Calibration; everything el
 @click.argument("source")
 @click.option("--poni", type=FILE, help="Calibration, where SOURCE is an endpoint; everything else default.")
 def run(source: str, poni: Path | None) -> None:
-    """Run the daemon: SOURCE is a CONFIG.toml, or the detector's endpoint with --poni FILE."""
-    with exit_codes():
-        config = Config.for_endpoint(source, poni) if poni else load(Path(source))
-        from ringwatch.service.daemon import Daemon  # noqa: PLC0415 - OpenCL and pyFAI take their time
+    """Run the daemon: SOURCE is a CONFIG.toml, or the detector's endpoint with --poni FILE. SIGHUP reads it again."""
 
-        sys.exit(Daemon(config).run())
+    def read() -> Config:
+        return Config.for_endpoint(source, poni) if poni else load(Path(source))
+
+    with exit_codes():
+        config = read()
+        from ringwatch.service.daemon import Daemon  # noqa: PLC0415 - OpenCL and pyFAI take their time
+        from ringwatch.service.life import Life  # noqa: PLC0415
+
+        sys.exit(Life(Daemon(config), read).run())
 
 
 @main.command()
