@@ -53,7 +53,8 @@ def running():
 
     yield start
     for outlet in outlets:
-        outlet.stop()
+        outlet.leave()
+        outlet.join()
 
 
 def test_it_opens_publishes_in_order_and_closes(running, results):
@@ -62,7 +63,8 @@ def test_it_opens_publishes_in_order_and_closes(running, results):
     put = [results.event(), results.rows(), results.snapshot()]
     for result in put:
         outlet.put(result)
-    assert outlet.stop()
+    outlet.leave()
+    assert outlet.join()
     assert publisher.published == put
     assert publisher.calls[0] == "open"
     assert publisher.calls[-1] == "close"
@@ -80,7 +82,8 @@ def test_after_a_failure_it_is_reopened_and_nothing_is_lost(running, results, fa
     publisher.wait_for(2)
     assert publisher.published == put
     assert publisher.calls[:4] == ["open", "publish", "close", "open"]
-    assert outlet.stop()
+    outlet.leave()
+    assert outlet.join()
     assert outlet.facts.failures == 1
     assert outlet.facts.dropped == 0
 
@@ -138,7 +141,8 @@ def test_putting_never_waits_for_a_stuck_publisher(running, results):
         outlet.put(results.rows(i))
     assert outlet.facts.dropped > 900
     with capture_logs() as logs:
-        assert not outlet.stop(timeout_s=0.05)
+        outlet.leave(0.05)
+        assert not outlet.join()
     assert logs[0]["event"] == "publisher did not stop in time"
     release.set()
 
@@ -153,5 +157,6 @@ def test_a_publisher_that_cannot_close_does_not_stop_the_thread(running, results
         outlet = running(publisher)
         outlet.put(results.rows())
         publisher.wait_for(1)
-        assert outlet.stop()
+        outlet.leave()
+        assert outlet.join()
     assert "publisher did not close" in [entry["event"] for entry in logs]

@@ -30,6 +30,7 @@ from ringwatch.messages import (
     SeriesStart,
     Snapshot,
 )
+from ringwatch.publish import live_file
 from ringwatch.publish.result_file import read_result
 from ringwatch.service.daemon import Daemon
 from ringwatch.stream.decompress import decode_into
@@ -371,6 +372,28 @@ def test_stopping_closes_the_series_and_the_file_within_two_seconds(
     assert watched.daemon.hdf5 is not None
     assert watched.daemon.hdf5.last_path is not None
     assert read_result(watched.daemon.hdf5.last_path).n_frames == len(frames)
+
+
+def test_a_stop_in_a_long_series_leaves_a_complete_file_and_the_profiles_beside_it(
+    run: Callable[..., Watched], detector: Detector, powder_frames: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_file, "COPY_BYTES_PER_S", 0)  # as if there were more frames than time
+    start, _, frames = powder_frames
+    watched = run(detector.endpoint)
+    detector.start(start)
+    for number, frame in enumerate(frames):
+        detector.image(number, frame)
+    watched.wait_for(lambda: len(watched.numbers()) == len(frames))
+    begin_s = time.monotonic()
+    watched.daemon.stop()
+    assert time.monotonic() - begin_s < 2.0
+    assert watched.daemon.hdf5 is not None
+    path = watched.daemon.hdf5.last_path
+    assert path is not None
+    assert len(read_result(path).frames["frame"]) == len(frames)
+    with h5py.File(path) as complete, h5py.File(path.with_suffix(".live.h5")) as live:
+        assert complete["entry/frames"].attrs["profiles_in"] == path.with_suffix(".live.h5").name
+        assert len(live["entry/frames/intensity"]) == len(frames)
 
 
 def command(*arguments: str, **environment: str) -> "subprocess.Popen[str]":

@@ -96,14 +96,17 @@ class Outlet:
         """Hand over a result; never waits, never fails."""
         self._mailbox.put(result)
 
-    def stop(self, timeout_s: float = DRAIN_S) -> bool:
-        """Publish what waits, for at most ``timeout_s``, then close; True if the thread has ended."""
+    def leave(self, timeout_s: float = DRAIN_S) -> None:
+        """Begin to stop: publish what waits, for at most ``timeout_s``, then close."""
         self._deadline_s = time.monotonic() + timeout_s
         self._mailbox.close()
         self._stopping.set()
-        self._thread.join(timeout_s)
+
+    def join(self) -> bool:
+        """Wait until it has left, or its time is up; True if the thread has ended."""
+        self._thread.join(max(0.0, self._deadline_s - time.monotonic()))
         if self._thread.is_alive():
-            self._log.warning("publisher did not stop in time", timeout_s=timeout_s)
+            self._log.warning("publisher did not stop in time")
         return not self._thread.is_alive()
 
     @property

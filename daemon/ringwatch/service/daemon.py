@@ -4,6 +4,7 @@ receiver -> queue -> reduction -> one outlet for each publisher. The main thread
 watchdog while the reduction makes its turns.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from queue import Empty, SimpleQueue
@@ -46,6 +47,9 @@ from ringwatch_gpu.sums import sums_shape
 
 _RECEIVER_STOP_S = 0.5
 _DRAIN_S = 1.0
+_STOP_S = 1.8
+"""For all of it, if nothing hangs; publishers have what is left."""
+_LEAST_OUTLET_S = 0.5
 
 log = structlog.get_logger(__name__)
 
@@ -158,6 +162,9 @@ class Daemon:
 
     def stop(self) -> None:
         """Close the running series, publish its final results, close everything; takes less than 2 s."""
+        until_s = time.monotonic() + _STOP_S
+        if self.hdf5 is not None:
+            self.hdf5.hurry(_STOP_S)
         if self._stopper is not None:
             self._stopper.close()
         self._feed.stop()
@@ -166,7 +173,9 @@ class Daemon:
             self._table.skipped(frame)
         self._thread.join(_DRAIN_S)
         for outlet in self._outlets:
-            outlet.stop()
+            outlet.leave(max(_LEAST_OUTLET_S, until_s - time.monotonic()))
+        for outlet in self._outlets:
+            outlet.join()
         if self.error:
             log.error("stopped by an error", error=f"{type(self.error).__name__}: {self.error}")
         else:
