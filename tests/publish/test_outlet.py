@@ -4,6 +4,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from ringwatch.errors import PublishError
+from ringwatch.publish import outlet as module
 from ringwatch.publish.outlet import Outlet
 
 
@@ -160,3 +161,40 @@ def test_a_publisher_that_cannot_close_does_not_stop_the_thread(running, results
         outlet.leave()
         assert outlet.join()
     assert "publisher did not close" in [entry["event"] for entry in logs]
+
+
+def test_who_does_not_come_back_is_not_healthy(running, results, monkeypatch):
+    """A disk that hangs neither fails nor succeeds."""
+    monkeypatch.setattr(module, "STUCK_S", 0.05)
+    publisher, entered, go_on = Recorder(), threading.Event(), threading.Event()
+    publish = publisher.publish
+
+    def hangs(result):
+        entered.set()
+        go_on.wait(5)
+        publish(result)
+
+    publisher.publish = hangs
+    outlet = running(publisher)
+    assert outlet.facts.healthy
+    outlet.put(results.event())
+    assert entered.wait(5)
+    assert not outlet.is_idle
+    while outlet.facts.healthy:
+        pass
+    assert outlet.facts.error == "it has not come back for 0 s"
+    go_on.set()
+    while not outlet.is_idle:
+        pass
+    assert outlet.facts.healthy
+
+
+def test_it_is_idle_only_when_all_has_left(running, results):
+    """Also between the moment when a result is taken and the moment when it is worked on."""
+    publisher = Recorder()
+    outlet = running(publisher)
+    for n in range(1, 200):
+        outlet.put(results.event())
+        while not outlet.is_idle:
+            pass
+        assert len(publisher.published) == n

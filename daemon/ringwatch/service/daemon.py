@@ -96,7 +96,7 @@ class Daemon:
         self.zeromq = ZeroMQPublisher(config.publish.zmq.bind, server_keys(config.publish.zmq))
         self._stopper = self._make_stopper()
         self.web = WebPublisher(
-            config.web.bind, self._clock, lambda: [outlet.facts for outlet in self._outlets], self._orders()
+            config.web.bind, self._clock, lambda: [one.facts for one in self._outlets], self._orders(), wait_s or 0.0
         )
         self.hdf5 = self._hdf5_publisher()
         publishers: list[Publisher] = [self.zeromq, self.web]
