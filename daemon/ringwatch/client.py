@@ -140,7 +140,7 @@ def wait_for_decision(url: str = URL, timeout_s: float = LONGEST_WAIT_S, after: 
 def _asked(url: str, path: str, timeout_s: float) -> dict[str, Any]:
     if not url.startswith(("http://", "https://")):
         raise ValueError(f"{url} is no http address")
-    with urlopen(f"{url.rstrip('/')}/api/{path}", timeout=timeout_s) as answer:  # noqa: S310 - checked above
+    with urlopen(f"{url.rstrip('/')}/api/{path}", timeout=timeout_s) as answer:  # noqa: S310 - checked above # nosec B310
         facts = json.loads(answer.read(_MAX_ANSWER_BYTES))
     if not isinstance(facts, dict):
         raise ValueError(f"{url} answers, but it is no ringwatch")  # noqa: TRY004 - a wrong value, not a wrong call

@@ -267,6 +267,30 @@ def test_what_only_the_successor_finds_out_changes_nothing_either(
     assert refused(logs) == ["pyFAI knows no such calibrant"]
 
 
+def test_a_series_that_begins_while_the_successor_is_made_ready_is_not_cut(
+    config: Config, detector: Detector, powder_frames: tuple[SeriesStart, list[Any], list[Frame]]
+) -> None:
+    start, _, frames = powder_frames
+    stream = config.stream.model_copy(update={"endpoint": detector.endpoint, "late_s": 0.1})
+    driven = Driven(config.model_copy(update={"stream": stream}), lambda: config)
+    driven.life.reload()
+    driven.turn_until(lambda: driven.life._successor is not None)
+    successor = driven.life._successor
+    assert successor is not None
+    detector.start(start)
+    detector.image(0, frames[0])
+    while driven.daemon.is_idle:
+        time.sleep(0.01)
+    successor._thread.join(PATIENCE_S)
+    for _ in range(3):
+        driven.life._turn()
+    assert driven.life._daemon is driven.daemon
+    detector.end()
+    driven.turn_until(lambda: driven.life._daemon is not driven.daemon)
+    assert driven.daemon._reduction.is_measuring is False
+    driven.life._daemon.stop()
+
+
 def test_a_signal_during_a_reload_still_ends_the_process(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     """It comes while the old daemon is stopped and the new one is not yet there."""
     alive = Life(life.Daemon(config), lambda: config)

@@ -15,6 +15,7 @@ MAX_PORT = 65535
 MIN_MEMORY_BYTES = 1 << 24
 DEFAULT_MEMORY_BYTES = 4 << 30
 
+_ALL_NETWORKS = "0.0.0.0"  # noqa: S104 - refused, not bound # nosec B104
 _IPC = r"ipc://\S{1,107}"  # the system's limit of a local socket's name
 _TCP = r"tcp://(?P<host>[\w.-]+|\*):(?P<port>\d{1,5})"
 _ENDPOINT = re.compile(rf"{_TCP}|{_IPC}", re.ASCII)
@@ -31,7 +32,7 @@ def _connectable(endpoint: str) -> str:
     match = _ENDPOINT.fullmatch(endpoint)
     if match is None:
         raise ValueError("should be tcp://HOST:PORT, as in tcp://10.1.2.3:9999, or ipc://PATH")
-    if match["host"] in {"*", "0.0.0.0"}:  # noqa: S104 - refused, not bound
+    if match["host"] in {"*", _ALL_NETWORKS}:
         raise ValueError("names no machine: write the detector's host name or address between tcp:// and the port")
     if match["port"] and not 1 <= int(match["port"]) <= MAX_PORT:
         raise ValueError(f"the port should be from 1 to {MAX_PORT}; DECTRIS detectors send from 9999 or 31001")

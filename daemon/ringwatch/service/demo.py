@@ -63,7 +63,7 @@ def _start_detector(
     command += [] if static is None else ["--static", str(static)]
     command += [] if seed is None else ["--seed", str(seed)]
     click.echo(f"simulated detector: {n_frames} frames of an EIGER2 4M, silicon powder with too few crystallites")
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL)  # noqa: S603 - our own command
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL)  # noqa: S603 - our own command # nosec B603
 
 
 def _wait_for(poni: Path, detector: "subprocess.Popen[bytes]") -> None:
