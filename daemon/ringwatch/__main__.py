@@ -72,7 +72,7 @@ PONI_OPTION = click.option("--poni", type=FILE, help="Calibration; everything el
 @click.argument("source")
 @click.option("--poni", type=FILE, help="Calibration, where SOURCE is an endpoint; everything else default.")
 def run(source: str, poni: Path | None) -> None:
-    """Run the daemon: SOURCE is a CONFIG.toml, or the detector's endpoint with --poni FILE. SIGHUP reads it again."""
+    """Run the daemon: SOURCE is a CONFIG.toml, or the detector's endpoint with --poni FILE."""
 
     def read() -> Config:
         return Config.for_endpoint(source, poni) if poni else load(Path(source))
@@ -82,7 +82,8 @@ def run(source: str, poni: Path | None) -> None:
         from ringwatch.service.daemon import Daemon  # noqa: PLC0415 - OpenCL and pyFAI take their time
         from ringwatch.service.life import Life  # noqa: PLC0415
 
-        sys.exit(Life(Daemon(config), read).run())
+        is_in_terminal = sys.stdin is not None and sys.stdin.isatty()  # which sends SIGHUP when its window is closed
+        sys.exit(Life(Daemon(config), None if is_in_terminal else read).run())
 
 
 @main.command()

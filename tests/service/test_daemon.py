@@ -399,6 +399,7 @@ def test_a_stop_in_a_long_series_leaves_a_complete_file_and_the_profiles_beside_
 def command(*arguments: str, **environment: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, "-m", "ringwatch", *arguments],
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -34,7 +34,7 @@ class Life:
     daemon
         The first one.
     load
-        Reads the configuration again, raises ConfigError; None where it cannot be read again.
+        Reads the configuration again, raises ConfigError; None where SIGHUP means the end, as that of a terminal.
     """
 
     def __init__(self, daemon: Daemon, load: Callable[[], Config] | None = None) -> None:
@@ -118,8 +118,7 @@ class Life:
     @contextmanager
     def _signals(self) -> Iterator[None]:
         handlers: dict[int, Callable[[], None]] = {signal.SIGINT: self.end, signal.SIGTERM: self.end}
-        if self._load is not None:
-            handlers[signal.SIGHUP] = self.reload
+        handlers[signal.SIGHUP] = self.end if self._load is None else self.reload
 
         def handle(number: int, _: FrameType | None) -> None:
             handlers[number]()  # no more than this: logging could wait for a lock that the interrupted code holds
