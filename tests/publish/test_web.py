@@ -310,6 +310,13 @@ def test_health_is_red_while_results_lag_behind(web, http, results):
     assert http.get("/healthz").status_code == 200
 
 
+def test_health_is_red_once_another_device_had_to_take_over(web, http, results):
+    show(web, results.event(), results.status(device="GPU"))
+    assert http.get("/healthz").status_code == 200
+    show(web, results.status(device="CPU"))
+    assert unhealthy(http) == ["The device GPU failed; now it is CPU."]
+
+
 def test_frames_that_have_to_wait_for_their_monitor_are_no_lag(clock, results):
     web = WebPublisher("127.0.0.1:0", clock, list, waits_s=60.0)
     web.open()

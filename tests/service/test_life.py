@@ -1,8 +1,12 @@
 """The process from start to end: its configuration is read again, and nothing of what runs is lost."""
 
+import os
+import pty
 import re
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -193,6 +197,25 @@ def test_reloads_between_and_during_series_lose_no_frame_and_leak_nothing(
     told = [message.partition("\n")[0].partition("=")[0] for message in systemd() if message != "WATCHDOG=1"]
     # The second time at once, because it may take long, and again when it took effect.
     assert " ".join(told) == "READY RELOADING READY RELOADING READY READY RELOADING READY STOPPING"
+
+
+def test_the_end_of_its_terminal_is_its_end(tmp_path: Path) -> None:
+    (tmp_path / "powder.poni").write_text(POWDER.poni())
+    config = tmp_path / "config.toml"
+    config.write_text(
+        '[stream]\nendpoint = "tcp://127.0.0.1:1"\n[geometry]\nponi = "powder.poni"\n[web]\nbind = "127.0.0.1:0"\n'
+        '[publish.zmq]\nbind = "tcp://127.0.0.1:0"\n'
+    )
+    ours, theirs = pty.openpty()
+    arguments = [sys.executable, "-m", "ringwatch", "run", str(config)]
+    with subprocess.Popen(arguments, stdin=theirs, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        while "listening" not in process.stderr.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(PATIENCE_S) == 0
+    os.close(ours)
+    os.close(theirs)
 
 
 # ------------------------------------------------------------------------------------------------- inside a process

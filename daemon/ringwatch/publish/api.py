@@ -163,6 +163,8 @@ class Api:
         age_s = facts["status_age_s"]
         if age_s is not None and age_s > STATUS_AGE_LIMIT_S:
             problems.append(f"The daemon has said nothing for {age_s:.0f} s.")
+        if failed := self._board.failed_device:
+            problems.append(f"The device {failed} failed; now it is {facts['device']}.")
         lag_s = facts.get("lag_s") or 0.0
         if lag_s > self._longest_lag_s:
             problems.append(f"Results are {lag_s:.0f} s behind the frames.")
