@@ -20,13 +20,14 @@ FUZZ_S ?= 60
 MINUTES ?= 30
 KILLS ?= 100
 
-.PHONY: help demo test lint bench accuracy study mutants wheelhouse fuzz soak kills clean
+.PHONY: help demo test lint audit bench accuracy study mutants wheelhouse fuzz soak kills clean
 .SILENT:
 
 help:
 	echo "make demo      simulated detector, daemon, live page, result file"
 	echo "make test      all tests"
 	echo "make lint      style, types, layers"
+	echo "make audit     known vulnerabilities in what is installed (asks PyPI), dangerous calls in the sources"
 	echo "make bench     speed of this machine"
 	echo "make study     does the rule stop too early or too late? the tables of docs/stopping.md, two hours"
 	echo "make accuracy  ringwatch and pyFAI's engines against float64: the tables of docs/accuracy.md, some minutes"
@@ -49,6 +50,13 @@ lint: .venv/installed
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# --strict: what PyPI does not know, or cannot be asked about, is no clean bill of health.
+audit: .venv/installed
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml daemon gpu
+	$(PIP) freeze --exclude-editable > .venv/installed.txt
+	$(BIN)/pip-audit --strict --no-deps --disable-pip --progress-spinner off --requirement .venv/installed.txt || \
+		{ echo "See above: a known vulnerability, or PyPI could not be asked (that takes the internet)." >&2; exit 1; }
 
 bench: .venv/opencl
 	$(BIN)/python benchmarks/run.py

@@ -73,11 +73,17 @@ PONI_OPTION = click.option("--poni", type=FILE, help="Calibration; everything el
 @click.option("--poni", type=FILE, help="Calibration, where SOURCE is an endpoint; everything else default.")
 def run(source: str, poni: Path | None) -> None:
     """Run the daemon: SOURCE is a CONFIG.toml, or the detector's endpoint with --poni FILE."""
-    with exit_codes():
-        config = Config.for_endpoint(source, poni) if poni else load(Path(source))
-        from ringwatch.service.daemon import Daemon  # noqa: PLC0415 - OpenCL and pyFAI take their time
 
-        sys.exit(Daemon(config).run())
+    def read() -> Config:
+        return Config.for_endpoint(source, poni) if poni else load(Path(source))
+
+    with exit_codes():
+        config = read()
+        from ringwatch.service.daemon import Daemon  # noqa: PLC0415 - OpenCL and pyFAI take their time
+        from ringwatch.service.life import Life  # noqa: PLC0415
+
+        is_in_terminal = sys.stdin is not None and sys.stdin.isatty()  # which sends SIGHUP when its window is closed
+        sys.exit(Life(Daemon(config), None if is_in_terminal else read).run())
 
 
 @main.command()
@@ -220,11 +226,28 @@ def replay(file: str, bind: str, rate_hz: float, n_frames: int | None, protocol:
 @main.command()
 @click.argument("endpoint", default=DEFAULT_RESULTS)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-def watch(endpoint: str, as_json: bool) -> None:
+@click.option("--server-key", type=FILE, help="The daemon's public key, where it publishes encrypted.")
+@click.option("--key", "own_key", type=FILE, help="Your secret key, where the daemon lets only some in.")
+def watch(endpoint: str, as_json: bool, server_key: Path | None, own_key: Path | None) -> None:
     """Show what a daemon publishes at ENDPOINT."""
     from ringwatch.service.watch import watch as show  # noqa: PLC0415 - likewise
 
-    show(endpoint, as_json, sys.stdout)
+    with exit_codes():
+        show(endpoint, as_json, sys.stdout, server_key, own_key)
+
+
+@main.command()
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("names", nargs=-1)
+def keys(folder: Path, names: tuple[str, ...]) -> None:
+    """Make a pair of keys in FOLDER for each of NAMES (by default daemon and client); no file is ever overwritten."""
+    from ringwatch.curve import write_pair  # noqa: PLC0415 - likewise
+
+    with exit_codes():
+        for name in names or ("daemon", "client"):
+            public, secret = write_pair(folder, name)
+            click.echo(f"{secret}  secret: for {name} alone, mode 0600")
+            click.echo(f"{public}  public: for those who are to recognise {name}")
 
 
 @main.command()

@@ -6,6 +6,7 @@ docs/live.ipynb plots live in ten lines.
 
 import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 from urllib.request import urlopen
@@ -13,7 +14,8 @@ from urllib.request import urlopen
 import zmq
 
 from ringwatch import wire
-from ringwatch.errors import MalformedMessage
+from ringwatch.curve import protect_client
+from ringwatch.errors import KeyFileError, MalformedMessage
 
 ENDPOINT = "tcp://127.0.0.1:5560"
 URL = "http://127.0.0.1:8080"
@@ -24,7 +26,11 @@ _GRACE_S = 5.0
 
 
 def subscribe(
-    endpoint: str = ENDPOINT, topics: str | Sequence[str] = (), timeout_s: float | None = None
+    endpoint: str = ENDPOINT,
+    topics: str | Sequence[str] = (),
+    timeout_s: float | None = None,
+    server_key: Path | str | None = None,
+    own_key: Path | str | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Messages of a daemon as they are published, the last one of each topic first.
 
@@ -39,6 +45,10 @@ def subscribe(
         ``frame_profiles``, which come only if they are named.
     timeout_s
         Longest silence; None waits for ever. The status comes every 2 s.
+    server_key
+        File with the public key of the daemon, where it publishes encrypted.
+    own_key
+        File with the own secret key, where the daemon lets only those in whom it knows.
 
     Yields
     ------
@@ -51,16 +61,23 @@ def subscribe(
         Nothing came for ``timeout_s``.
     MalformedMessage
         What publishes there is no ringwatch.
+    KeyFileError
+        A key cannot be read.
     """
     with zmq.Context() as context, context.socket(zmq.SUB) as socket:
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.MAXMSGSIZE, wire.MAX_PAYLOAD_BYTES)
         for topic in [topics] if isinstance(topics, str) else topics or [""]:
             socket.subscribe(topic)
+        if server_key is None and own_key is not None:
+            raise KeyFileError("own_key needs server_key: whom it is to be shown to")
+        if server_key is not None:
+            protect_client(socket, Path(server_key), None if own_key is None else Path(own_key))
         socket.connect(endpoint)
         while True:
             if not socket.poll(None if timeout_s is None else round(1000 * timeout_s)):
-                raise TimeoutError(f"nothing from {endpoint} for {timeout_s:g} s: is the daemon running?")
+                keys = "" if server_key is None else " And are these its keys?"
+                raise TimeoutError(f"nothing from {endpoint} for {timeout_s:g} s: is the daemon running?{keys}")
             yield _decoded(socket.recv_multipart())
 
 
@@ -123,7 +140,7 @@ def wait_for_decision(url: str = URL, timeout_s: float = LONGEST_WAIT_S, after: 
 def _asked(url: str, path: str, timeout_s: float) -> dict[str, Any]:
     if not url.startswith(("http://", "https://")):
         raise ValueError(f"{url} is no http address")
-    with urlopen(f"{url.rstrip('/')}/api/{path}", timeout=timeout_s) as answer:  # noqa: S310 - checked above
+    with urlopen(f"{url.rstrip('/')}/api/{path}", timeout=timeout_s) as answer:  # noqa: S310 - checked above # nosec B310
         facts = json.loads(answer.read(_MAX_ANSWER_BYTES))
     if not isinstance(facts, dict):
         raise ValueError(f"{url} answers, but it is no ringwatch")  # noqa: TRY004 - a wrong value, not a wrong call

@@ -17,6 +17,10 @@ class ConfigError(RingwatchError, ValueError):
         super().__init__(f"{source}: {len(self.problems)} mistake{'s'[: len(self.problems) != 1]}\n{lines}")
 
 
+class KeyFileError(RingwatchError, ValueError):
+    """A file with a key cannot be read or written; it says which, and never what is in it."""
+
+
 class StreamError(RingwatchError):
     """Something is wrong with what came over the wire. It never stops the service."""
 

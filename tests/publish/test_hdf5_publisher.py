@@ -456,6 +456,7 @@ def test_it_runs_in_a_thread_of_its_own(tmp_path, results, other_results):
             maker.event("end"),
         ):
             outlet.put(message)
-    assert outlet.stop(20)
+    outlet.leave(20)
+    assert outlet.join()
     assert files(tmp_path) == ["LaB6_000017.h5", "LaB6_000018.h5"]
     assert outlet.facts.failures == 0

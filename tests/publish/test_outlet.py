@@ -4,6 +4,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from ringwatch.errors import PublishError
+from ringwatch.publish import outlet as module
 from ringwatch.publish.outlet import Outlet
 
 
@@ -53,7 +54,8 @@ def running():
 
     yield start
     for outlet in outlets:
-        outlet.stop()
+        outlet.leave()
+        outlet.join()
 
 
 def test_it_opens_publishes_in_order_and_closes(running, results):
@@ -62,7 +64,8 @@ def test_it_opens_publishes_in_order_and_closes(running, results):
     put = [results.event(), results.rows(), results.snapshot()]
     for result in put:
         outlet.put(result)
-    assert outlet.stop()
+    outlet.leave()
+    assert outlet.join()
     assert publisher.published == put
     assert publisher.calls[0] == "open"
     assert publisher.calls[-1] == "close"
@@ -80,7 +83,8 @@ def test_after_a_failure_it_is_reopened_and_nothing_is_lost(running, results, fa
     publisher.wait_for(2)
     assert publisher.published == put
     assert publisher.calls[:4] == ["open", "publish", "close", "open"]
-    assert outlet.stop()
+    outlet.leave()
+    assert outlet.join()
     assert outlet.facts.failures == 1
     assert outlet.facts.dropped == 0
 
@@ -138,7 +142,8 @@ def test_putting_never_waits_for_a_stuck_publisher(running, results):
         outlet.put(results.rows(i))
     assert outlet.facts.dropped > 900
     with capture_logs() as logs:
-        assert not outlet.stop(timeout_s=0.05)
+        outlet.leave(0.05)
+        assert not outlet.join()
     assert logs[0]["event"] == "publisher did not stop in time"
     release.set()
 
@@ -153,5 +158,43 @@ def test_a_publisher_that_cannot_close_does_not_stop_the_thread(running, results
         outlet = running(publisher)
         outlet.put(results.rows())
         publisher.wait_for(1)
-        assert outlet.stop()
+        outlet.leave()
+        assert outlet.join()
     assert "publisher did not close" in [entry["event"] for entry in logs]
+
+
+def test_who_does_not_come_back_is_not_healthy(running, results, monkeypatch):
+    """A disk that hangs neither fails nor succeeds."""
+    monkeypatch.setattr(module, "STUCK_S", 0.05)
+    publisher, entered, go_on = Recorder(), threading.Event(), threading.Event()
+    publish = publisher.publish
+
+    def hangs(result):
+        entered.set()
+        go_on.wait(5)
+        publish(result)
+
+    publisher.publish = hangs
+    outlet = running(publisher)
+    assert outlet.facts.healthy
+    outlet.put(results.event())
+    assert entered.wait(5)
+    assert not outlet.is_idle
+    while outlet.facts.healthy:
+        pass
+    assert outlet.facts.error == "it has not come back for 0 s"
+    go_on.set()
+    while not outlet.is_idle:
+        pass
+    assert outlet.facts.healthy
+
+
+def test_it_is_idle_only_when_all_has_left(running, results):
+    """Also between the moment when a result is taken and the moment when it is worked on."""
+    publisher = Recorder()
+    outlet = running(publisher)
+    for n in range(1, 200):
+        outlet.put(results.event())
+        while not outlet.is_idle:
+            pass
+        assert len(publisher.published) == n

@@ -2,6 +2,7 @@ import json
 import re
 import socket
 import threading
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx2
@@ -13,6 +14,7 @@ from tests.conftest import FakeClock
 from ringwatch.errors import PublishError
 from ringwatch.messages import Estimate
 from ringwatch.publish import api, guard
+from ringwatch.publish import web as server
 from ringwatch.publish.outlet import OutletFacts
 from ringwatch.publish.web import WebPublisher
 
@@ -113,6 +115,22 @@ def test_nothing_can_be_changed(quiet):
 
 
 # ---------------------------------------------------------------------------------------------------------- host
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://evil.example", "null", "http://localhost:1", "http://[", "http://127.0.0.1"]
+)
+def test_another_page_may_not_post(quiet, origin):
+    host = f"localhost:{quiet.base_url.port}"
+    answer = quiet.post("/api/latest", headers={"host": host, "origin": origin})
+    assert (answer.status_code, answer.text) == (400, "Another page asks for this.\n")
+    assert "access-control-allow-origin" not in answer.headers
+
+
+def test_our_own_page_and_scripts_may_post(quiet):
+    host = f"localhost:{quiet.base_url.port}"
+    for headers in ({"host": host}, {"host": host, "origin": f"http://{host}"}):
+        assert quiet.post("/api/latest", headers=headers).status_code == 405, "there is nothing to post there"
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1:8080", "LOCALHOST:1", "[::1]:8080"])
@@ -283,6 +301,30 @@ def test_health_is_red_in_error_when_silent_and_when_a_publisher_is_down(web, ht
     assert unhealthy(http) == ["Publisher hdf5 is down: PublishError: disk full."]
 
 
+def test_health_is_red_while_results_lag_behind(web, http, results):
+    show(web, results.event(), results.status(lag_s=9.0))
+    assert http.get("/healthz").status_code == 200
+    show(web, results.status(lag_s=12.4))
+    assert unhealthy(http) == ["Results are 12 s behind the frames."]
+    show(web, results.status(lag_s=0.1))
+    assert http.get("/healthz").status_code == 200
+
+
+def test_health_is_red_once_another_device_had_to_take_over(web, http, results):
+    show(web, results.event(), results.status(device="GPU"))
+    assert http.get("/healthz").status_code == 200
+    show(web, results.status(device="CPU"))
+    assert unhealthy(http) == ["The device GPU failed; now it is CPU."]
+
+
+def test_frames_that_have_to_wait_for_their_monitor_are_no_lag(clock, results):
+    web = WebPublisher("127.0.0.1:0", clock, list, waits_s=60.0)
+    web.open()
+    show(web, results.event(), results.status(lag_s=65.0))
+    assert httpx2.get(f"{web.url}/healthz").status_code == 200
+    web.close()
+
+
 def test_the_log_says_where_the_page_is_and_how_others_see_it(clock):
     with structlog.testing.capture_logs() as said:
         for bind in ("127.0.0.1:0", "0.0.0.0:0"):
@@ -396,6 +438,94 @@ def test_hostile_names_cannot_break_the_format(web, http, results):
     event = results.event()
     show(web, SeriesEvent(origin, 0, "start", "", {}, event.radial, event.edges, "", True))
     assert ("ringwatch_series_info", "1", origin.sample, origin.unique_id) in metrics(http)
+
+
+# ---------------------------------------------------------------------------------------- slow, idle and too many
+
+
+@pytest.fixture
+def hasty(monkeypatch, clock):
+    """A server that waits for a request for 0.2 s only; its address."""
+    monkeypatch.setattr(server, "REQUEST_S", 0.2)
+    web = WebPublisher("127.0.0.1:0", clock, lambda: [FINE])
+    web.open()
+    yield "127.0.0.1", httpx2.URL(web.url).port
+    web.close()
+
+
+def hung_up(connection):
+    """Whether the server ends the connection; what it says before does not count."""
+    connection.settimeout(5)
+    try:
+        while connection.recv(4096):
+            pass
+    except ConnectionError:
+        pass
+    return True
+
+
+HEAD = b"GET /api/latest HTTP/1.1\r\nHost: localhost\r\n"
+BODY = b"POST /api/stop HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n{"
+
+
+@pytest.mark.parametrize("sent", [b"", b"G", HEAD, HEAD + b"\r\n" + HEAD, BODY])
+def test_a_request_that_does_not_come_is_not_waited_for(hasty, sent):
+    with socket.create_connection(hasty) as connection:
+        connection.sendall(sent)
+        assert hung_up(connection)
+
+
+def dripped_in_vain(connection):
+    """Whether the server hangs up on somebody who sends a byte now and then."""
+    connection.settimeout(0.02)
+    for _ in range(500):
+        try:
+            connection.sendall(b"G")
+            if not connection.recv(1):
+                return True
+        except TimeoutError:
+            pass
+        except ConnectionError:
+            return True
+    return False
+
+
+def test_a_request_that_drips_is_not_waited_for(hasty):
+    with socket.create_connection(hasty) as connection:
+        assert dripped_in_vain(connection)
+
+
+def test_pages_that_watch_and_scripts_that_come_again_are_no_late_requests(hasty):
+    address = f"http://{hasty[0]}:{hasty[1]}"
+    with httpx2.Client(base_url=address, timeout=5) as client, client.stream("GET", "/api/events") as events:
+        chunks = events.iter_text()
+        for _ in range(3):
+            assert client.get("/api/latest").status_code == 200
+            threading.Event().wait(0.1)
+        assert next(chunks)
+        assert client.get("/api/wait", params={"timeout_s": 0.5}).json()["outcome"] == "timeout"
+
+
+def test_a_head_of_any_length_is_not_kept(quiet):
+    with socket.create_connection(("127.0.0.1", quiet.base_url.port)) as connection:
+        with suppress(ConnectionError):
+            connection.sendall(HEAD + b"X: " + b"x" * (server.MAX_HEAD_BYTES + 70_000))
+        assert hung_up(connection)
+
+
+def test_sockets_are_left_for_files(monkeypatch, clock):
+    monkeypatch.setattr(server, "MAX_SOCKETS", 2)
+    web = WebPublisher("127.0.0.1:0", clock, list)
+    web.open()
+    address = "127.0.0.1", httpx2.URL(web.url).port
+    with ExitStack() as stack:
+        first, second, third = (stack.enter_context(socket.create_connection(address)) for _ in range(3))
+        assert hung_up(third)
+        first.close()
+        second.sendall(HEAD + b"\r\n")
+        second.settimeout(5)
+        assert b"200 OK" in second.recv(100)
+    web.close()
 
 
 # ---------------------------------------------------------------------------------------------------------- life

@@ -4,15 +4,18 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
-from tests.service.test_daemon import PATIENCE_S, POWDER, Watched
+from tests.service.test_daemon import PATIENCE_S, POWDER, Detector, Watched
 
 from ringwatch.config import Config
+from ringwatch.messages import Frame, SeriesStart
 from ringwatch.stream.control_unit import ControlUnit
+from ringwatch.stream.encode import compress_bslz4
 from ringwatch.stream.faults import Fault
 from ringwatch.stream.powder import Powder
 from ringwatch.stream.sender import Sender, SendReport
-from ringwatch.stream.simulator import simulate
+from ringwatch.stream.simulator import Simulator, simulate
 
 TOKEN = "0123456789abcdef"  # noqa: S105 - of these tests only
 RIGHT = {"Authorization": f"Bearer {TOKEN}"}
@@ -26,6 +29,22 @@ ENOUGH = {
 }
 FRAMES = 20_000
 RATE_HZ = 40.0
+
+
+@pytest.fixture(scope="module")
+def powder_frames() -> tuple[SeriesStart, list[np.ndarray], list[Frame]]:
+    simulator = Simulator(POWDER, 1)
+    images = [simulator.frame() for _ in range(12)]
+    start = SeriesStart(1, "first", shape=POWDER.shape, dtype=POWDER.dtype, pixel_mask=simulator.pixel_mask)
+    encoded = [Frame(1, 0, POWDER.shape, POWDER.dtype, "bslz4", compress_bslz4(image)) for image in images]
+    return start, images, encoded
+
+
+@pytest.fixture
+def detector() -> Iterator[Detector]:
+    opened = Detector()
+    yield opened
+    opened.close()
 
 
 class Simulated:

@@ -6,6 +6,7 @@ import pytest
 
 from ringwatch.config import Config, load, reference
 from ringwatch.config.keys import keys_of
+from ringwatch.curve import write_pair
 
 ROOT = Path(__file__).parents[2]
 HOW = "written from the types: run `python -m ringwatch.config.reference .`"
@@ -60,6 +61,8 @@ def test_the_example_with_every_key_switched_on_is_right_and_changes_no_default(
     left = {left_out, "frames", "seconds", "monitor_wait_s", "follow"}
     switched_on = re.sub(rf"^#(?=\[|(?!{'|'.join(left)})\w+ = )", "", reference.example(), flags=re.MULTILINE)
     given = tomllib.loads(switched_on)
+    write_pair(folder / "keys", "daemon")
+    (folder / "keys" / "clients").mkdir()
     config = load(placed(switched_on, folder))
     for path, key in keys_of(Config).items():
         if key.name in left:

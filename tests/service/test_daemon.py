@@ -30,13 +30,13 @@ from ringwatch.messages import (
     SeriesStart,
     Snapshot,
 )
+from ringwatch.publish import live_file
 from ringwatch.publish.result_file import read_result
 from ringwatch.service.daemon import Daemon
 from ringwatch.stream.decompress import decode_into
-from ringwatch.stream.encode import ENCODERS, compress_bslz4
+from ringwatch.stream.encode import ENCODERS
 from ringwatch.stream.frames_file import FramesFile
 from ringwatch.stream.powder import TRUTH
-from ringwatch.stream.simulator import Simulator
 from ringwatch_gpu import exact, reference
 from ringwatch_gpu.geometry import Geometry
 from ringwatch_gpu.sums import StaticSums
@@ -102,22 +102,6 @@ class Watched:
 
     def numbers(self) -> list[int]:
         return [int(number) for rows in self.of(FrameRows) for number in rows.frame]
-
-
-@pytest.fixture(scope="module")
-def powder_frames() -> tuple[SeriesStart, list[np.ndarray], list[Frame]]:
-    simulator = Simulator(POWDER, 1)
-    images = [simulator.frame() for _ in range(12)]
-    start = SeriesStart(1, "first", shape=POWDER.shape, dtype=POWDER.dtype, pixel_mask=simulator.pixel_mask)
-    encoded = [Frame(1, 0, POWDER.shape, POWDER.dtype, "bslz4", compress_bslz4(image)) for image in images]
-    return start, images, encoded
-
-
-@pytest.fixture
-def detector() -> Iterator[Detector]:
-    opened = Detector()
-    yield opened
-    opened.close()
 
 
 @pytest.fixture
@@ -391,9 +375,32 @@ def test_stopping_closes_the_series_and_the_file_within_two_seconds(
     assert read_result(watched.daemon.hdf5.last_path).n_frames == len(frames)
 
 
+def test_a_stop_in_a_long_series_leaves_a_complete_file_and_the_profiles_beside_it(
+    run: Callable[..., Watched], detector: Detector, powder_frames: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_file, "COPY_BYTES_PER_S", 0)  # as if there were more frames than time
+    start, _, frames = powder_frames
+    watched = run(detector.endpoint)
+    detector.start(start)
+    for number, frame in enumerate(frames):
+        detector.image(number, frame)
+    watched.wait_for(lambda: len(watched.numbers()) == len(frames))
+    begin_s = time.monotonic()
+    watched.daemon.stop()
+    assert time.monotonic() - begin_s < 2.0
+    assert watched.daemon.hdf5 is not None
+    path = watched.daemon.hdf5.last_path
+    assert path is not None
+    assert len(read_result(path).frames["frame"]) == len(frames)
+    with h5py.File(path) as complete, h5py.File(path.with_suffix(".live.h5")) as live:
+        assert complete["entry/frames"].attrs["profiles_in"] == path.with_suffix(".live.h5").name
+        assert len(live["entry/frames/intensity"]) == len(frames)
+
+
 def command(*arguments: str, **environment: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, "-m", "ringwatch", *arguments],
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

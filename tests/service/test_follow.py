@@ -85,5 +85,4 @@ def test_files_give_the_sums_of_their_frames_bit_for_bit(run: Callable[[], Watch
 def test_check_says_which_files(config: Config, tmp_path: Path) -> None:
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "eiger_0.h5").touch()
-    *_, line = check(config)
-    assert line == f"stream      files {tmp_path}/raw/**/eiger_*.h5 (1 there now)"
+    assert f"stream      files {tmp_path}/raw/**/eiger_*.h5 (1 there now)" in list(check(config))

@@ -1,3 +1,4 @@
+import re
 import shutil
 import subprocess
 import sys
@@ -5,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-UNIT = Path(__file__).parents[2] / "systemd" / "ringwatch@.service"
+ROOT = Path(__file__).parents[2]
+UNIT = ROOT / "systemd" / "ringwatch@.service"
 
 
 def settings() -> dict[str, list[str]]:
@@ -22,6 +24,7 @@ def settings() -> dict[str, list[str]]:
     [
         ("Type", "notify"),
         ("ExecStart", "/opt/ringwatch/bin/ringwatch run /etc/ringwatch/%i.toml"),
+        ("ExecReload", "/bin/kill -HUP $MAINPID"),
         ("Restart", "on-failure"),
         ("SupplementaryGroups", "video render"),
         ("CacheDirectory", "ringwatch/%i"),
@@ -68,3 +71,15 @@ def test_systemd_finds_nothing_to_complain_about(tmp_path: Path) -> None:
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     complaints = [line for line in result.stderr.splitlines() if "ringwatch" in line]
     assert (result.returncode, complaints) == (0, [])
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
+def test_the_exposure_that_the_documentation_names_is_not_exceeded() -> None:
+    documented = re.search(r"exposure level .*?(\d+\.\d)", (ROOT / "docs" / "operations.md").read_text())
+    assert documented is not None
+    command = ["systemd-analyze", "security", "--offline=yes", str(UNIT)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    found = re.search(r"Overall exposure level .*: (\d+\.\d)", result.stdout)
+    if found is None:
+        pytest.skip(f"this systemd-analyze cannot look at a file: {result.stderr[:100]}")
+    assert float(found[1]) <= float(documented[1])

@@ -273,7 +273,7 @@ def interrupted(process):
 def test_what_is_said_again_and_again_is_written_once(monkeypatch):
     quiet, out = STATUS | {"state": "waiting"}, io.StringIO()
     messages = [quiet, quiet, STATUS, quiet, SERIES, quiet, quiet]
-    monkeypatch.setattr(watch, "subscribe", lambda *_: iter(messages))
+    monkeypatch.setattr(watch, "subscribe", lambda *_, **__: iter(messages))
     watch.watch("tcp://x", False, out)
     assert out.getvalue().splitlines() == ["waiting", "series 17 (LaB6): start", "waiting"]
 

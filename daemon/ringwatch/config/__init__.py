@@ -17,6 +17,7 @@ from ringwatch.config.model import (
     unweighable,
 )
 from ringwatch.config.stop import GROWING_METRICS, RINGS_FRACTION, RingsConfig, StopConfig
+from ringwatch.config.values import is_local
 
 __all__ = [
     "GROWING_METRICS",
@@ -35,6 +36,7 @@ __all__ = [
     "WebConfig",
     "WindowConfig",
     "ZmqConfig",
+    "is_local",
     "load",
     "unweighable",
 ]

@@ -25,6 +25,8 @@ from ringwatch.config.values import (
     IPv4Interface,
     MemoryBytes,
     ReadableFile,
+    ReadableFolder,
+    SecretFile,
     Token,
     WritableFolder,
     default_memory_bytes,
@@ -328,6 +330,21 @@ class ZmqConfig(Section):
 
     bind: Bindable = "tcp://127.0.0.1:5560"
     """Where results are published; tcp://*:5560 is reachable from other machines, port 0 is any free one."""
+
+    secret_key: SecretFile | None = Field(default=None, examples=["keys/daemon.key_secret"])
+    """File with the secret key of this daemon, as `ringwatch keys` writes it. With it results travel encrypted (CURVE),
+    and only to programs that know its public key."""
+
+    clients: ReadableFolder | None = Field(default=None, examples=["keys/clients"])
+    """Folder with the public keys (*.key) of the only programs that get results; read at start and at a reload. Without
+    it: all that know the public key of the daemon. Needs `secret_key`."""
+
+    @field_validator("clients")
+    @classmethod
+    def _are_recognised(cls, clients: Path | None, info: ValidationInfo) -> Path | None:
+        if clients is not None and info.data.get("secret_key", clients) is None:
+            raise ValueError("needs secret_key: without it nobody is asked for a key")
+        return clients
 
 
 class Hdf5Config(Section):

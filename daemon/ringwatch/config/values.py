@@ -9,10 +9,13 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationInfo
 
+from ringwatch.private_files import require_private
+
 MAX_PORT = 65535
 MIN_MEMORY_BYTES = 1 << 24
 DEFAULT_MEMORY_BYTES = 4 << 30
 
+_ALL_NETWORKS = "0.0.0.0"  # noqa: S104 - refused, not bound # nosec B104
 _IPC = r"ipc://\S{1,107}"  # the system's limit of a local socket's name
 _TCP = r"tcp://(?P<host>[\w.-]+|\*):(?P<port>\d{1,5})"
 _ENDPOINT = re.compile(rf"{_TCP}|{_IPC}", re.ASCII)
@@ -29,7 +32,7 @@ def _connectable(endpoint: str) -> str:
     match = _ENDPOINT.fullmatch(endpoint)
     if match is None:
         raise ValueError("should be tcp://HOST:PORT, as in tcp://10.1.2.3:9999, or ipc://PATH")
-    if match["host"] in {"*", "0.0.0.0"}:  # noqa: S104 - refused, not bound
+    if match["host"] in {"*", _ALL_NETWORKS}:
         raise ValueError("names no machine: write the detector's host name or address between tcp:// and the port")
     if match["port"] and not 1 <= int(match["port"]) <= MAX_PORT:
         raise ValueError(f"the port should be from 1 to {MAX_PORT}; DECTRIS detectors send from 9999 or 31001")
@@ -98,6 +101,19 @@ def _readable_file(path: Path, info: ValidationInfo) -> Path:
     return absolute
 
 
+def _secret_file(path: Path, info: ValidationInfo) -> Path:
+    absolute = _readable_file(path, info)
+    require_private(absolute)
+    return absolute
+
+
+def _readable_folder(path: Path, info: ValidationInfo) -> Path:
+    absolute = _absolute(path, info)
+    if not (os.path.isdir(absolute) and os.access(absolute, os.R_OK | os.X_OK)):  # noqa: PTH112 - never raises
+        raise ValueError(f"no such folder, or user id {os.geteuid()} may not read it: {absolute}")
+    return absolute
+
+
 def _image_source(text: str, info: ValidationInfo) -> str:
     file, separator, dataset = text.partition("::")
     return f"{_readable_file(Path(file), info)}{separator}{dataset}"
@@ -159,6 +175,16 @@ FilePattern = Annotated[str, Field(min_length=2, max_length=1000), AfterValidato
 Bindable = Annotated[str, AfterValidator(_bindable), Field(examples=["tcp://127.0.0.1:5560"])]
 """ZeroMQ endpoint of our own; port 0 is any free one."""
 
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+def is_local(address: str) -> bool:
+    """Whether an address that something is bound to can be reached from this machine only."""
+    if address.startswith("ipc://"):
+        return True
+    return address.removeprefix("tcp://").rpartition(":")[0].strip("[]").lower() in LOOPBACK
+
+
 HostPort = Annotated[str, AfterValidator(_host_and_port), Field(examples=["127.0.0.1:8080"])]
 """Address of our own for HTTP; port 0 is any free one."""
 
@@ -173,6 +199,12 @@ Token = Annotated[SecretStr, AfterValidator(_token)]
 
 ReadableFile = Annotated[Path, AfterValidator(_readable_file), Field(strict=False)]
 """Existing file, made absolute."""
+
+SecretFile = Annotated[Path, AfterValidator(_secret_file), Field(strict=False)]
+"""Existing file that nobody else may read, made absolute."""
+
+ReadableFolder = Annotated[Path, AfterValidator(_readable_folder), Field(strict=False)]
+"""Existing folder, made absolute."""
 
 ImageSource = Annotated[str, AfterValidator(_image_source)]
 """Existing file, made absolute, with ``::/path`` to a dataset where it is an HDF5 file."""

@@ -41,7 +41,7 @@ class Command:
     def _run(self, order: Order, errors: int) -> int:
         environment = {"RINGWATCH_SERIES": str(order.origin.series), "RINGWATCH_FRAMES": str(order.n_frames)}
         try:
-            process = subprocess.Popen(  # noqa: S603 - the configuration's own command, no shell
+            process = subprocess.Popen(  # noqa: S603 - the configuration's own command, no shell # nosec B603
                 self._arguments,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,

@@ -33,6 +33,8 @@ RETRY_MS = 1000
 LONGEST_WAIT_S = 3600.0
 STATUS_AGE_LIMIT_S = 10.0
 """The status comes every 2 s; a daemon silent for longer is stuck."""
+LAG_LIMIT_S = 10.0
+"""Rows come 0.25 s after their frames where the device keeps up."""
 
 _CLOSED = frozenset({"end", "abandoned"})
 _STATIC = str(files("ringwatch.publish").joinpath("static"))
@@ -53,6 +55,8 @@ class Api:
         What may be asked for.
     views
         What pages draw.
+    waits_s
+        How long frames wait on purpose: that is no lag.
     """
 
     def __init__(
@@ -62,8 +66,10 @@ class Api:
         ending: Callable[[], bool],
         orders: Orders,
         views: Views,
+        waits_s: float,
     ) -> None:
         self._board, self._views = board, views
+        self._longest_lag_s = LAG_LIMIT_S + waits_s
         self._outlets = outlets
         self._ending = ending
         self._orders = orders
@@ -157,6 +163,11 @@ class Api:
         age_s = facts["status_age_s"]
         if age_s is not None and age_s > STATUS_AGE_LIMIT_S:
             problems.append(f"The daemon has said nothing for {age_s:.0f} s.")
+        if failed := self._board.failed_device:
+            problems.append(f"The device {failed} failed; now it is {facts['device']}.")
+        lag_s = facts.get("lag_s") or 0.0
+        if lag_s > self._longest_lag_s:
+            problems.append(f"Results are {lag_s:.0f} s behind the frames.")
         return problems + [f"Publisher {one.name} is down: {one.error}." for one in self._outlets() if not one.healthy]
 
     async def _changes(self, topics: Collection[str]) -> AsyncIterator[str]:

@@ -52,7 +52,7 @@ class Board:
         self._ended: Counter[str] = Counter()
         self._data_s: float | None = None
         self._status_s: float | None = None
-        self._warning = ""
+        self._warning = self._first_device = ""
         self._profiles: dict[tuple[ProfileKind, str], Profile] = {}
         self.event: SeriesEvent | None = None
         self.rows: FrameRows | None = None
@@ -125,6 +125,11 @@ class Board:
         """Why nothing can be measured; empty while all is well."""
         return fault(self.event, self.status)
 
+    @property
+    def failed_device(self) -> str:
+        """The device that it began with, where another one had to take its place; else empty."""
+        return self._first_device if self.status and self.status.device != self._first_device else ""
+
     def total_fates(self) -> Counter[str]:
         """Frames by what became of them, of all series together."""
         with self._lock:
@@ -175,6 +180,7 @@ class Board:
                 self.stop = result
             case Status():
                 self.status, self._status_s = result, now_s
+                self._first_device = self._first_device or result.device
 
     def _begin(self, event: SeriesEvent) -> None:
         before = self.event.origin if self.event is not None else event.origin

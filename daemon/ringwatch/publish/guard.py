@@ -1,4 +1,7 @@
-"""In front of the page: requests that ask for this machine by name pass, and get security headers on the way out."""
+"""In front of the page: requests that ask for this machine by name pass, and get security headers on the way out.
+
+What could change something passes only from our own page, or from no page at all (scripts send no origin).
+"""
 
 import socket
 from ipaddress import ip_address
@@ -47,12 +50,23 @@ class Guard:
                     headers.setdefault(name, value)
             await send(message)
 
-        name = Headers(scope=scope).get("host", "")
-        trusted = self._trusts(name)
-        if not trusted and scope.get("method") == "POST":
-            _log.warning("refused", asked=scope["path"][:_TOLD_CHARS], reason=f"host {name[:_TOLD_CHARS]!r}")
-        app = self._app if trusted else PlainTextResponse("This is not the name of this machine.\n", 400)
+        problem = self._problem(scope)
+        app = PlainTextResponse(f"{problem}\n", 400) if problem else self._app
         await app(scope, receive, with_headers)
+
+    def _problem(self, scope: Scope) -> str:
+        """Why not to answer; empty if there is no reason."""
+        headers, changes = Headers(scope=scope), scope.get("method") == "POST"
+        host, origin = headers.get("host", ""), headers.get("origin")
+        problem = ""
+        if not self._trusts(host):
+            problem = "This is not the name of this machine."
+        elif changes and origin is not None and not _is_same(origin, host):
+            problem = "Another page asks for this."
+        if problem and changes:
+            asked, who = scope["path"][:_TOLD_CHARS], (origin or host)[:_TOLD_CHARS]
+            _log.warning("refused", asked=asked, by=who, reason=problem)
+        return problem
 
     def _trusts(self, header: str) -> bool:
         try:
@@ -60,6 +74,14 @@ class Guard:
         except ValueError:
             return False
         return host in self._names or (self._any_address and _is_address(host))
+
+
+def _is_same(origin: str, host: str) -> bool:
+    """Whether the page that asks came from here: browsers send its origin with each POST."""
+    try:
+        return urlsplit(origin).netloc.lower() == host.lower()
+    except ValueError:
+        return False
 
 
 def _is_address(host: str) -> bool:

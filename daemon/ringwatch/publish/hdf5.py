@@ -7,6 +7,7 @@ is removed. A publisher and its files belong to one thread.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 
 import structlog
@@ -104,6 +105,7 @@ class Hdf5Publisher:
         self._also = also
         self._clock = clock or SystemClock()
         self._flushed_s = self._clock.monotonic_s()
+        self._until_s = inf
         self._taken: Result | None = None
         self._event: SeriesEvent | None = None
         self._live: LiveFile | None = None
@@ -140,6 +142,13 @@ class Hdf5Publisher:
                 self._taken = result
             self._write_due()
             self._taken = None
+
+    def hurry(self, timeout_s: float) -> None:
+        """From any thread: what is not written in this time may be lost, for the daemon stops.
+
+        Profiles of single frames that cannot be copied into the complete file then stay in the live one, beside it.
+        """
+        self._until_s = self._clock.monotonic_s() + timeout_s
 
     def close(self) -> None:
         """Let go of the files; `publish` opens them again. What ``flush_s`` still held back stays in memory."""
@@ -218,15 +227,23 @@ class Hdf5Publisher:
         live, result = self._ended
         path = None
         if result.n_frames:
-            path = self.last_path = live.write_final(result) if live else self._write_alone(result)
+            path = self.last_path = live.write_final(result, self._left_s) if live else self._write_alone(result)
         self._ended = None
         if live:
             live.remove()
         self._state.forget(result.origin)
+        if live and live.is_needed:
+            _log.warning("profiles of single frames stay in the live file", file=str(path), live=str(live.path))
         if path:
             self._write_beside(path)
 
+    def _left_s(self) -> float:
+        return self._until_s - self._clock.monotonic_s()
+
     def _write_beside(self, path: Path) -> None:
+        if self._also and self._left_s() < inf:
+            _log.warning("stopped before this was written beside the result file", kinds=self._also, path=str(path))
+            return
         for kind in self._also:
             try:
                 write_exports(path, [kind])

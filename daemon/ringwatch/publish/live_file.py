@@ -4,8 +4,9 @@ The file is written under SWMR: it can be read by any number of processes meanwh
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from math import inf
 from pathlib import Path
 
 import h5py
@@ -23,8 +24,15 @@ PENDING_BYTES = 1536
 """Disk space that a row of any table needs at most."""
 LIBVER = "v110"
 """The oldest format with SWMR: what HDF5 2 calls latest cannot be opened by HDF5 1, which most readers still have."""
+COPY_BYTES_PER_S = 50e6
+"""So fast are profiles of single frames copied at least, to a slow disk: 300 MB/s were measured on a fast one."""
+NAME_BYTES = 255
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+
+class _OutOfTimeError(Exception):
+    """What is to be copied takes longer than there is time; no error of the file's."""
 
 
 class LiveFile:
@@ -52,6 +60,8 @@ class LiveFile:
         Rows of all tables that wait for `flush`, and whether there is a new profile.
     pending_bytes
         Of the profiles of single frames that wait.
+    is_needed
+        The complete file lacks the profiles of single frames: they are here alone.
     """
 
     def __init__(
@@ -67,6 +77,7 @@ class LiveFile:
         self._earlier = earlier
         self.name = ""
         self.pending = self.pending_bytes = 0
+        self.is_needed = False
         self._stored = stored
         self._folder = folder
         self._stem = stem
@@ -133,24 +144,47 @@ class LiveFile:
             parts.clear()
         self.pending = self.pending_bytes = 0
 
-    def write_final(self, result: SeriesResult) -> Path:
-        """Write the complete file with all rows beside this one, under the same name where it is free."""
+    def write_final(self, result: SeriesResult, left_s: Callable[[], float] = lambda: inf) -> Path:
+        """Write the complete file with all rows beside this one, under the same name where it is free.
+
+        Where the profiles of single frames cannot be copied in the time that is left, they stay here alone.
+        """
         self.flush()
         taken = final_path(self._folder, self.name).exists()
         path = final_path(self._folder, free_name(self._folder, self._stem) if taken else self.name)
+        frames = self._opened()["entry/frames"]
+        try:
+            self._write_final(path, result, self._in_time(frames, left_s))
+        except _OutOfTimeError:
+            self._opened()["entry/complete_file"][()] = path.name
+            self.is_needed = True
+            self._write_final(path, result, nexus.blocks(frames, nexus.FRAME_COLUMNS), self.path.name)
+        return path
+
+    def _write_final(self, path: Path, result: SeriesResult, frames: Iterable[Columns], profiles_in: str = "") -> None:
         entry = self._opened()["entry"]
         write_result(
             path,
             result,
             config=self._config,
             profiles=self._profiles.values(),
-            frames=nexus.blocks(entry["frames"]),
+            frames=frames,
             snapshots=nexus.blocks(entry["snapshots"]),
             decisions=nexus.blocks(entry["decisions"]),
             rings=self._rings,
             started_ns=self.event.time_ns,
+            profiles_in=profiles_in,
         )
-        return path
+
+    def _in_time(self, frames: h5py.Group, left_s: Callable[[], float]) -> Iterator[Columns]:
+        """All rows with all their columns, for as long as there seems to be time for the rest."""
+        wide = FRAME_PROFILE_COLUMNS[self._stored]
+        left_bytes = sum(frames[name].nbytes for name in wide)
+        for rows in nexus.blocks(frames):
+            if left_bytes > COPY_BYTES_PER_S * max(0.0, left_s()):
+                raise _OutOfTimeError
+            yield rows
+            left_bytes -= sum(rows[name].nbytes for name in wide)
 
     def close(self) -> None:
         """Close the file; `flush` opens it again."""
@@ -165,9 +199,9 @@ class LiveFile:
         self._give_up()
 
     def remove(self) -> None:
-        """Close and remove the file."""
+        """Close the file, and remove it unless it has what the complete file lacks."""
         self.close()
-        if self.name:
+        if self.name and not self.is_needed:
             self.path.unlink(missing_ok=True)
 
     def _opened(self) -> h5py.File:
@@ -227,6 +261,7 @@ class LiveFile:
         for profile in nexus.PROFILE_GROUPS:
             nexus.create_profile(entry, profile, event.radial.size)
         nexus.create_frame_profiles(entry, self._stored, event.radial.size, event.sums_shape)
+        entry.create_dataset("complete_file", (), h5py.string_dtype("utf-8", NAME_BYTES))
 
     def _write(self, file: h5py.File) -> None:
         entry = file["entry"]

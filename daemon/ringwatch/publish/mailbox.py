@@ -42,7 +42,7 @@ class Mailbox:
         self._size_bytes = 0
         self._numbers = count()
         self._changed = Condition()
-        self._closed = False
+        self._closed = self._is_out = False
         self.dropped = 0
 
     def put(self, result: Result) -> None:
@@ -62,12 +62,20 @@ class Mailbox:
     def get(self, timeout_s: float) -> list[Result]:
         """Take all that waits, oldest first; empty when nothing came within ``timeout_s`` or the mailbox is closed."""
         with self._changed:
+            self._is_out = False
             self._changed.wait_for(lambda: self._waiting or self._closed, timeout_s)
+            self._is_out = bool(self._waiting)
             results = list(self._waiting.values())
             self._waiting.clear()
             self._rows.clear()
             self._size_bytes = 0
             return results
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits, and who took the last results has come back for more."""
+        with self._changed:
+            return not self._waiting and not self._is_out
 
     def close(self) -> None:
         """Take nothing more; what waits can still be fetched."""

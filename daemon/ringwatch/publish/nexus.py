@@ -5,7 +5,7 @@ open by themselves (attribute ``default`` on the root and on the entry). docs/fi
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Literal
 
@@ -278,14 +278,15 @@ def n_rows(table: h5py.Group) -> int:
     return min(map(len, table.values()))
 
 
-def blocks(table: h5py.Group) -> Iterator[Columns]:
-    """The rows of a table in parts of bounded size."""
+def blocks(table: h5py.Group, names: Collection[str] | None = None) -> Iterator[Columns]:
+    """The rows of a table in parts of bounded size; all columns, or some."""
     complete = n_rows(table)
-    row_bytes = sum(column.dtype.itemsize * math.prod(column.shape[1:]) for column in table.values())
+    columns = {name: column for name, column in table.items() if names is None or name in names}
+    row_bytes = sum(column.dtype.itemsize * math.prod(column.shape[1:]) for column in columns.values())
     step = max(1, min(BLOCK_ROWS, BLOCK_BYTES // row_bytes))
     for start in range(0, complete, step):
         stop = min(start + step, complete)
-        yield {name: column[start:stop] for name, column in table.items()}
+        yield {name: column[start:stop] for name, column in columns.items()}
 
 
 def _cell(value: Scalar, dtype: Any) -> NDArray[Any]:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import NamedTuple
 
 import structlog
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -90,10 +90,13 @@ class Orders:
 async def _facts(request: Request, names: Collection[str]) -> Facts:
     """The body, a JSON object with these names at most; raises MalformedOrder where it is none, or too long."""
     body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > MAX_BODY_BYTES:
-            raise MalformedOrder(f"more than {MAX_BODY_BYTES} bytes")
+    try:
+        async for part in request.stream():
+            body += part
+            if len(body) > MAX_BODY_BYTES:
+                raise MalformedOrder(f"more than {MAX_BODY_BYTES} bytes")
+    except ClientDisconnect:
+        raise MalformedOrder("it ended before it was complete") from None
     try:
         facts = json.loads(body or b"{}")
     except (ValueError, RecursionError):

@@ -1,7 +1,6 @@
 """Runs one publisher in its own thread: results in, whatever the publisher makes of them out, failures kept inside."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Event, Thread
 from typing import Protocol
@@ -19,6 +18,8 @@ ATTEMPTS = 2
 FIRST_PAUSE_S = 0.25
 LONGEST_PAUSE_S = 30.0
 DRAIN_S = 0.9
+STUCK_S = 30.0
+"""The largest file is written in less; who takes longer for one result waits for something that does not come."""
 _POLL_S = 0.5
 
 
@@ -81,6 +82,7 @@ class Outlet:
         self._open = False
         self._streak = 0
         self._error = ""
+        self._taken_s: float | None = None
         self._failures = 0
         self._undelivered = 0
         self._log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__).bind(publisher=publisher.name)
@@ -94,33 +96,51 @@ class Outlet:
         """Hand over a result; never waits, never fails."""
         self._mailbox.put(result)
 
-    def stop(self, timeout_s: float = DRAIN_S) -> bool:
-        """Publish what waits, for at most ``timeout_s``, then close; True if the thread has ended."""
+    def leave(self, timeout_s: float = DRAIN_S) -> None:
+        """Begin to stop: publish what waits, for at most ``timeout_s``, then close."""
         self._deadline_s = time.monotonic() + timeout_s
         self._mailbox.close()
         self._stopping.set()
-        self._thread.join(timeout_s)
+
+    def join(self) -> bool:
+        """Wait until it has left, or its time is up; True if the thread has ended."""
+        self._thread.join(max(0.0, self._deadline_s - time.monotonic()))
         if self._thread.is_alive():
-            self._log.warning("publisher did not stop in time", timeout_s=timeout_s)
+            self._log.warning("publisher did not stop in time")
         return not self._thread.is_alive()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether all that was put has left, or been dropped."""
+        return self._mailbox.is_idle
 
     @property
     def facts(self) -> OutletFacts:
         """How it is doing now, from any thread."""
         dropped = self._mailbox.dropped + self._undelivered
-        return OutletFacts(self._publisher.name, self._streak == 0, self._error, self._failures, dropped)
+        error = self._error or self._stuck
+        return OutletFacts(self._publisher.name, not error, error, self._failures, dropped)
+
+    @property
+    def _stuck(self) -> str:
+        """What is wrong where neither success nor failure comes: a disk or a network that does not answer."""
+        since_s = self._taken_s
+        busy_s = 0.0 if since_s is None else time.monotonic() - since_s
+        return "" if busy_s < STUCK_S else f"it has not come back for {busy_s:.0f} s"
 
     def _run(self) -> None:
         self._attempt(None)
         while not self._stopping.is_set():
-            self._deliver(self._mailbox.get(_POLL_S))
-        self._deliver(self._mailbox.get(0))
+            self._deliver(_POLL_S)
+        self._deliver(0)
         self._close()
 
-    def _deliver(self, results: Sequence[Result]) -> None:
-        for result in results:
+    def _deliver(self, timeout_s: float) -> None:
+        for result in self._mailbox.get(timeout_s):
+            self._taken_s = time.monotonic()
             if not any(self._attempt(result) for _ in range(ATTEMPTS)):
                 self._undelivered += 1
+        self._taken_s = None
 
     def _attempt(self, result: Result | None) -> bool:
         """Open if necessary, and publish; False if that failed, after a pause."""

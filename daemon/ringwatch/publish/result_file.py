@@ -104,6 +104,7 @@ def write_result(
     rings: RingTable | None = None,
     started_ns: int | None = None,
     frame_profiles: Mapping[str, str] | None = None,
+    profiles_in: str = "",
 ) -> None:
     """Write the complete file of one accumulation: it appears under its name only when all of it is on the disk.
 
@@ -125,6 +126,8 @@ def write_result(
         Wall clock of the series' start, nanoseconds since 1970.
     frame_profiles
         Attributes of the profiles of single frames, where ``frames`` have some; by default their kind is mean.
+    profiles_in
+        Name of the file that has the profiles of single frames, where ``frames`` lack them.
 
     Raises
     ------
@@ -151,6 +154,8 @@ def write_result(
             _write_rows(raw, file["entry/frames"], frames)
             if "intensity" in file["entry/frames"]:
                 file["entry/frames/intensity"].attrs.update(frame_profiles or {"kind": "mean"})
+            if profiles_in:
+                file["entry/frames"].attrs["profiles_in"] = profiles_in
             _write_rows(raw, file["entry/snapshots"], snapshots)
             _write_rows(raw, file["entry/decisions"], decisions)
             _write_image(raw, file["entry"], result)

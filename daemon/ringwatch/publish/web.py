@@ -1,12 +1,15 @@
 """The web server: results in, the page and its API out. Starlette on uvicorn, in a thread of its own."""
 
 import socket
+from asyncio import TimerHandle, Transport
 from collections.abc import Callable, Sequence
 from threading import Thread
 
+import h11
 import structlog
 import uvicorn
 from starlette.applications import Starlette
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ringwatch.clock import Clock
 from ringwatch.errors import PublishError
@@ -19,6 +22,12 @@ from ringwatch.publish.outlet import OutletFacts
 from ringwatch.publish.views import Views
 
 MAX_CONNECTIONS = 200
+"""More are told to come later."""
+MAX_SOCKETS = 300
+"""And more than these are not even told that: the daemon needs its file descriptors for files."""
+MAX_HEAD_BYTES = 1 << 15
+REQUEST_S = 10.0
+"""So long may a request take to arrive, from the connection (or the answer before) to the last byte of its body."""
 _STOP_S = 2.0
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -37,6 +46,8 @@ class WebPublisher:
         How all publishers are doing, for /healthz and /metrics.
     orders
         What may be asked for; by default nothing.
+    waits_s
+        How long frames wait on purpose: that is no lag.
 
     Attributes
     ----------
@@ -47,12 +58,17 @@ class WebPublisher:
     name = "web"
 
     def __init__(
-        self, bind: str, clock: Clock, outlets: Callable[[], Sequence[OutletFacts]], orders: Orders | None = None
+        self,
+        bind: str,
+        clock: Clock,
+        outlets: Callable[[], Sequence[OutletFacts]],
+        orders: Orders | None = None,
+        waits_s: float = 0.0,
     ) -> None:
         self._bind = bind
         self._board = Board(clock)
         self._views = Views(self._board, clock)
-        self._api = Api(self._board, outlets, self._ending, orders or Orders({}, None), self._views)
+        self._api = Api(self._board, outlets, self._ending, orders or Orders({}, None), self._views, waits_s)
         self._server: uvicorn.Server | None = None
         self._thread: Thread | None = None
         self.url = ""
@@ -105,6 +121,39 @@ class WebPublisher:
         return self._server is None or self._server.should_exit
 
 
+class _Punctual(H11Protocol):
+    """Ends connections whose request is late: else some hundred idle ones would keep everybody else out."""
+
+    _timer: TimerHandle | None = None
+
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override] # as there
+        """Somebody has come."""
+        super().connection_made(transport)
+        if len(self.connections) > MAX_SOCKETS:
+            transport.abort()
+        self._wind_up()
+
+    def on_response_complete(self) -> None:
+        """The next request may come."""
+        super().on_response_complete()
+        self._wind_up()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Somebody has gone."""
+        super().connection_lost(exc)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _wind_up(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.loop.call_later(REQUEST_S, self._end_if_late)
+
+    def _end_if_late(self) -> None:
+        if self.conn.their_state in {h11.IDLE, h11.SEND_BODY}:
+            self.transport.close()
+
+
 def _seen_from(host: str, port: int) -> str:
     """Who can open the page, and how others get to it."""
     if host not in {"127.0.0.1", "::1", "localhost"}:
@@ -119,9 +168,11 @@ def _config(app: Guard) -> uvicorn.Config:
         lifespan="off",
         ws="none",
         log_config=None,
-        log_level="warning",
+        log_level="error",  # what strangers send wrong is none of ours
         access_log=False,
         server_header=False,
+        http=_Punctual,
+        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
         limit_concurrency=MAX_CONNECTIONS,
         timeout_graceful_shutdown=1,
     )

@@ -8,7 +8,7 @@ it out on arrival, as every SUB socket does. Two that come in the same instant m
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from threading import Event, Thread
 from typing import Any
 
@@ -16,13 +16,15 @@ import structlog
 import zmq
 
 from ringwatch import wire
+from ringwatch.curve import ZAP, ServerKeys
 from ringwatch.errors import PublishError
 from ringwatch.messages import ForFiles, FrameRows, Profile, Result
 from ringwatch.publish.payload import FRAME_PROFILES, Published, frame_profiles, payload, topic
 
 QUEUED_MESSAGES = 1000
 """For each subscriber; what a stuck one does not take beyond that is lost to it, and to it alone."""
-MAX_SUBSCRIPTION_BYTES = 256
+MAX_SUBSCRIPTION_BYTES = 1024
+"""ZeroMQ holds the messages of its own handshake to it, too: those of CURVE have some 300 bytes."""
 _LINGER_MS = 200
 _OPTIONS = {
     zmq.XPUB_MANUAL: 1,
@@ -45,6 +47,8 @@ class ZeroMQPublisher:
     ----------
     bind
         ZeroMQ endpoint; ``tcp://127.0.0.1:*`` takes any free port.
+    keys
+        Results go only to those who have the keys; None publishes for everybody who reaches the endpoint.
 
     Attributes
     ----------
@@ -54,8 +58,8 @@ class ZeroMQPublisher:
 
     name = "zeromq"
 
-    def __init__(self, bind: str) -> None:
-        self._bind = bind
+    def __init__(self, bind: str, keys: ServerKeys | None = None) -> None:
+        self._bind, self._keys = bind, keys
         self._seq: Counter[str] = Counter()
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._outbox: zmq.Socket[bytes] | None = None
@@ -72,7 +76,7 @@ class ZeroMQPublisher:
             The endpoint is taken or makes no sense.
         """
         self._context = zmq.Context()
-        world = _bound(self._context, self._bind)
+        world = _bound(self._context, self._bind, self._keys)
         self.endpoint = world.getsockopt_string(zmq.LAST_ENDPOINT)
         inbox = self._context.socket(zmq.PAIR)
         inbox.bind(_INBOX)
@@ -80,10 +84,10 @@ class ZeroMQPublisher:
         self._outbox.setsockopt(zmq.SNDTIMEO, _HAND_OVER_MS)
         self._outbox.connect(_INBOX)
         self._profiles_wanted.clear()
-        arguments = (inbox, world, self._profiles_wanted)
+        arguments = (inbox, world, self._asking(), self._profiles_wanted)
         self._thread = Thread(target=_forward, args=arguments, name="zeromq-forward", daemon=True)
         self._thread.start()
-        _log.info("results", endpoint=self.endpoint)
+        _log.info("results", endpoint=self.endpoint, encrypted=self._keys is not None)
 
     def publish(self, result: Result) -> None:
         """Send a result to all who subscribed to its topic; profiles of frames only if somebody named that topic.
@@ -103,6 +107,14 @@ class ZeroMQPublisher:
         if isinstance(result, FrameRows) and result.profiles and self._profiles_wanted.is_set():
             self._seq[FRAME_PROFILES] += 1
             self._send(self._outbox, b"", FRAME_PROFILES, frame_profiles(result, self._seq[FRAME_PROFILES]))
+
+    def _asking(self) -> "tuple[zmq.Socket[bytes], ServerKeys] | None":
+        """Where ZeroMQ asks who may come in, and who may; None where it need not."""
+        if self._context is None or self._keys is None or self._keys.clients is None:
+            return None
+        asking = self._context.socket(zmq.REP)
+        asking.bind(ZAP)
+        return asking, self._keys
 
     @staticmethod
     def _send(outbox: "zmq.Socket[bytes]", key: bytes, name: str, message: Mapping[str, Any]) -> None:
@@ -124,9 +136,11 @@ class ZeroMQPublisher:
         self._context = self._outbox = self._thread = None
 
 
-def _bound(context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str) -> "zmq.Socket[bytes]":
+def _bound(context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str, keys: ServerKeys | None) -> "zmq.Socket[bytes]":
     world = context.socket(zmq.XPUB)
     try:
+        if keys is not None:
+            keys.protect(world)
         for option, value in _OPTIONS.items():
             world.setsockopt(option, value)
         world.bind(endpoint)
@@ -145,16 +159,24 @@ def _replay_key(result: Published) -> bytes:
     return topic(result).encode()
 
 
-def _forward(inbox: "zmq.Socket[bytes]", world: "zmq.Socket[bytes]", profiles_wanted: Event) -> None:
+def _forward(
+    inbox: "zmq.Socket[bytes]",
+    world: "zmq.Socket[bytes]",
+    door: "tuple[zmq.Socket[bytes], ServerKeys] | None",
+    profiles_wanted: Event,
+) -> None:
     """Thread: results to the subscribers, the last ones to newcomers, until the stop message or the context's end."""
     last: dict[bytes, list[bytes]] = {}
     named: Counter[bytes] = Counter()
     poller = zmq.Poller()
-    poller.register(inbox, zmq.POLLIN)
-    poller.register(world, zmq.POLLIN)
-    with inbox, world, suppress(zmq.ContextTerminated):
+    asking, keys = door or (None, None)
+    with inbox, world, asking or nullcontext(), suppress(zmq.ContextTerminated):
+        for socket in filter(None, (inbox, world, asking)):
+            poller.register(socket, zmq.POLLIN)
         while True:
             ready = dict(poller.poll())
+            if keys is not None and asking is not None and asking in ready:
+                keys.answer(asking)
             if world in ready:
                 request = world.recv()
                 _subscription(world, request, last.values())

@@ -148,6 +148,11 @@ class Reduction:
         """With the next series: another sample, called so where the header gives no name. From any thread."""
         self._next_sample, self._is_sample_over = name, True
 
+    @property
+    def is_measuring(self) -> bool:
+        """Whether a series is being reduced, from any thread."""
+        return self._series is not None
+
     def close(self) -> None:
         """Let go of the decoders."""
         self._filler.close()

@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ringwatch.clock import SystemClock
-from ringwatch.config import GROWING_METRICS, Config, GeometryConfig, RingsConfig, StopConfig, StreamConfig
+from ringwatch.config import GROWING_METRICS, Config, GeometryConfig, RingsConfig, StopConfig, StreamConfig, ZmqConfig
 from ringwatch.control.actuators import actuator
 from ringwatch.messages import Metric
 from ringwatch.reduction.geometry import GeometrySource
 from ringwatch.reduction.recent import require_room
+from ringwatch.service.exposure import exposed, server_keys
 from ringwatch.service.images import read_image
 from ringwatch.service.settings import d_spacings_A, reduction_settings
 from ringwatch.stop.phrases import goal
@@ -68,6 +69,8 @@ def check(config: Config) -> Iterator[str]:
     yield f"stream      {_stream(config.stream)}"
     if config.control_unit is not None:
         yield f"dropped     asked every 2 s of a series at {config.control_unit}"
+    yield f"publish     {_publish(config.publish.zmq)}"
+    yield from (f"WARNING     {sentence}" for sentence in exposed(config))
 
 
 def _stream(section: StreamConfig) -> str:
@@ -76,6 +79,14 @@ def _stream(section: StreamConfig) -> str:
     names = iglob(section.follow.partition("::")[0], recursive=True)  # noqa: PTH207 - Path.glob: no absolute pattern
     there = sum(1 for _ in islice(names, MOST_FILES))
     return f"files {section.follow} ({there}{' or more' if there == MOST_FILES else ''} there now)"
+
+
+def _publish(section: ZmqConfig) -> str:
+    keys = server_keys(section)
+    if keys is None:
+        return f"{section.bind}, not encrypted"
+    whom = "all who know the daemon's public key" if keys.clients is None else f"{len(keys.clients)} known clients"
+    return f"{section.bind}, encrypted, for {whom}"
 
 
 def _geometry_lines(geometry: Geometry, section: GeometryConfig) -> Iterator[str]:

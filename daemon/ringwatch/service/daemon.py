@@ -1,14 +1,13 @@
 """The whole daemon: what is wired to what, and its life from start to stop.
 
-receiver -> queue -> reduction -> one outlet for each publisher. The main thread waits for a signal, or for the death of
-a thread, and feeds systemd's watchdog while the reduction makes its turns.
+receiver -> queue -> reduction -> one outlet for each publisher. The main thread (`life`) waits, and feeds systemd's
+watchdog while the reduction makes its turns.
 """
 
-import signal
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from queue import Empty, SimpleQueue
-from types import FrameType
 
 import structlog
 
@@ -31,6 +30,7 @@ from ringwatch.reduction.geometry import GeometrySource
 from ringwatch.reduction.pipeline import Reduction, ReductionThread
 from ringwatch.reduction.recent import require_room
 from ringwatch.service.desk import Desk
+from ringwatch.service.exposure import exposed, server_keys
 from ringwatch.service.images import read_image
 from ringwatch.service.notify import notify
 from ringwatch.service.settings import reduction_settings
@@ -46,9 +46,11 @@ from ringwatch_gpu.errors import ShapeUnknown
 from ringwatch_gpu.ring_positions import RadialAxis
 from ringwatch_gpu.sums import sums_shape
 
-_BEAT_S = 1.0
 _RECEIVER_STOP_S = 0.5
 _DRAIN_S = 1.0
+_STOP_S = 1.8
+"""For all of it, if nothing hangs; publishers have what is left."""
+_LEAST_OUTLET_S = 0.5
 
 log = structlog.get_logger(__name__)
 
@@ -80,7 +82,8 @@ class Daemon:
     ) -> None:
         self._config, self._clock, self._on_result = config, clock or SystemClock(), on_result
         # No Event: its lock is held for moments of waiting, and a signal's handler that came then would wait for ever.
-        self._wake: SimpleQueue[None] = SimpleQueue()
+        self._wake: SimpleQueue[bool] = SimpleQueue()
+        self._fed_at = -1
         self._device = devices.choose(config.device.platform, config.device.type)
         self._settings = reduction_settings(config, self._device)
         self._geometries = GeometrySource(config.geometry, read_image)
@@ -91,11 +94,11 @@ class Daemon:
         self._monitored = None if wait_s is None else MonitoredQueue(self._queue, wait_s, self._clock)
         self._source = self._monitored or self._queue
         self._feed = self._make_feed()
-        self.zeromq = ZeroMQPublisher(config.publish.zmq.bind)
+        self.zeromq = ZeroMQPublisher(config.publish.zmq.bind, server_keys(config.publish.zmq))
         self._stopper = self._make_stopper()
         self._dropped = None if config.control_unit is None else DroppedImages(config.control_unit)
         self.web = WebPublisher(
-            config.web.bind, self._clock, lambda: [outlet.facts for outlet in self._outlets], self._orders()
+            config.web.bind, self._clock, lambda: [one.facts for one in self._outlets], self._orders(), wait_s or 0.0
         )
         self.hdf5 = self._hdf5_publisher()
         publishers: list[Publisher] = [self.zeromq, self.web]
@@ -132,6 +135,8 @@ class Daemon:
 
     def start(self) -> None:
         """Open everything: publishers first, the detector last."""
+        for sentence in exposed(self._config):
+            log.warning(sentence)
         self._resume()
         for outlet in self._outlets:
             outlet.start()
@@ -141,31 +146,29 @@ class Daemon:
         self._feed.start()
         log.info("listening", stream=self._config.stream.source, device=self._device.name.strip())
 
-    def run(self) -> int:
-        """Prepare, start, live until a signal comes or a thread dies, stop; the exit code."""
-        handlers = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    def pause(self, longest_s: float) -> bool:
+        """Wait until somebody asks for an end (True) or for attention, or time is up; feed the watchdog after turns."""
+        if self._thread.turns != self._fed_at:
+            self._fed_at = self._thread.turns
+            notify("WATCHDOG=1")
         try:
-            self.prepare()
-            self._live()
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-        return 1 if self.error else 0
-
-    def wait(self) -> None:
-        """Until somebody wakes the daemon to stop; meanwhile the watchdog is fed while turns are made."""
-        turns = -1
-        while not self._is_woken():
-            if self._thread.turns != turns:
-                turns = self._thread.turns
-                notify("WATCHDOG=1")
+            return self._wake.get(timeout=longest_s)
+        except Empty:
+            return False
 
     def request_stop(self) -> None:
-        """Ask `run` to stop; from any thread, and from a signal's handler."""
-        self._wake.put(None)
+        """End a `pause` for good; from any thread, and from a signal's handler."""
+        self._wake.put(True)
+
+    def wake(self) -> None:
+        """End a `pause`; from any thread, and from a signal's handler."""
+        self._wake.put(False)
 
     def stop(self) -> None:
         """Close the running series, publish its final results, close everything; takes less than 2 s."""
+        until_s = time.monotonic() + _STOP_S
+        if self.hdf5 is not None:
+            self.hdf5.hurry(_STOP_S)
         if self._stopper is not None:
             self._stopper.close()
         if self._dropped is not None:
@@ -176,32 +179,25 @@ class Daemon:
             self._table.skipped(frame)
         self._thread.join(_DRAIN_S)
         for outlet in self._outlets:
-            outlet.stop()
+            outlet.leave(max(_LEAST_OUTLET_S, until_s - time.monotonic()))
+        for outlet in self._outlets:
+            outlet.join()
         if self.error:
             log.error("stopped by an error", error=f"{type(self.error).__name__}: {self.error}")
         else:
             log.info("stopped")
 
     @property
+    def is_idle(self) -> bool:
+        """Whether no series runs, and all that was found is told (but to who cannot take it)."""
+        is_told = all(outlet.is_idle or not outlet.facts.healthy for outlet in self._outlets)
+        is_over = self._table.is_closed and not self._queue.backlog_bytes and not self._reduction.is_measuring
+        return is_over and is_told
+
+    @property
     def error(self) -> Exception | None:
         """What killed a thread, if anything did."""
         return self._feed.error or self._thread.error
-
-    def _is_woken(self) -> bool:
-        try:
-            self._wake.get(timeout=_BEAT_S)
-        except Empty:
-            return False
-        return True
-
-    def _live(self) -> None:
-        try:
-            self.start()
-            notify("READY=1")
-            self.wait()
-        finally:
-            notify("STOPPING=1")
-            self.stop()
 
     def _resume(self) -> None:
         """Go on with what was open when the last daemon was killed."""
@@ -283,7 +279,3 @@ class Daemon:
                 outlet.put(result)
         if self._on_result is not None:
             self._on_result(result)
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        # Only this: logging here could wait for a lock that the interrupted code holds.
-        self._wake.put(None)

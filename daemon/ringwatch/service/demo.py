@@ -13,6 +13,7 @@ import click
 from ringwatch.config import Config
 from ringwatch.messages import Decision, FrameRows, Reason, Result, SeriesEvent, Snapshot, StopReport
 from ringwatch.service.daemon import Daemon
+from ringwatch.service.life import Life
 from ringwatch.service.report import spottiness_line
 
 TARGET = 0.05
@@ -37,8 +38,9 @@ def demo(n_frames: int, seed: int | None, page: str, folder: Path, static: float
             _wait_for(poni, detector)
             story = Story(n_frames)
             daemon = Daemon(configuration(endpoint, poni, port, page, folder), on_result=story.take)
-            story.on_end = daemon.request_stop
-            code = daemon.run()
+            life = Life(daemon)
+            story.on_end = life.end
+            code = life.run()
         finally:
             detector.terminate()
             detector.wait()
@@ -61,7 +63,7 @@ def _start_detector(
     command += [] if static is None else ["--static", str(static)]
     command += [] if seed is None else ["--seed", str(seed)]
     click.echo(f"simulated detector: {n_frames} frames of an EIGER2 4M, silicon powder with too few crystallites")
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL)  # noqa: S603 - our own command
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL)  # noqa: S603 - our own command # nosec B603
 
 
 def _wait_for(poni: Path, detector: "subprocess.Popen[bytes]") -> None:

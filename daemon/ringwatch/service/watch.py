@@ -3,7 +3,9 @@
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 from itertools import groupby
+from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
@@ -27,10 +29,13 @@ _QUIET_S = 5.0
 """The status comes every 2 s: after this the daemon is away or stuck."""
 _MEASURES = ("spottiness", "spottiness_weighted", "spottiness_rings")
 _FATES = ("late", "foreign", "duplicate", "malformed", "skipped", "excluded", "missing")
+_TABLE_TOPICS = ("series", "frames", "snapshot", "decision", "stop", "status")
 _LINE_TOPICS = ("series", "snapshot", "decision", "stop", "status")
 
 
-def watch(endpoint: str, as_json: bool, out: TextIO) -> None:
+def watch(
+    endpoint: str, as_json: bool, out: TextIO, server_key: Path | None = None, own_key: Path | None = None
+) -> None:
     """Show what is published at ``endpoint`` until Ctrl-C.
 
     Parameters
@@ -41,14 +46,17 @@ def watch(endpoint: str, as_json: bool, out: TextIO) -> None:
         One JSON object a line, arrays as lists: every message, nothing left out.
     out
         Where to write: a terminal gets a live table, anything else plain lines.
+    server_key, own_key
+        As for `subscribe`.
     """
+    listen = partial(subscribe, endpoint, server_key=server_key, own_key=own_key)
     with suppress(KeyboardInterrupt):
         if as_json:
-            _write_lines(map(to_json, subscribe(endpoint)), out)
+            _write_lines(map(to_json, listen()), out)
         elif out.isatty():
-            _show_table(endpoint, out)
+            _show_table(endpoint, listen(_TABLE_TOPICS), out)
         else:
-            lines = filter(None, map(plain_line, subscribe(endpoint, _LINE_TOPICS)))
+            lines = filter(None, map(plain_line, listen(_LINE_TOPICS)))
             _write_lines((line for line, _ in groupby(lines)), out)  # "waiting" once, not every 2 s
 
 
@@ -170,10 +178,10 @@ class Dashboard:
         return text
 
 
-def _show_table(endpoint: str, out: TextIO) -> None:
+def _show_table(endpoint: str, messages: Iterable[Message], out: TextIO) -> None:
     dashboard = Dashboard(endpoint)
     with Live(dashboard, console=Console(file=out), refresh_per_second=4):
-        for message in subscribe(endpoint, ("series", "frames", "snapshot", "decision", "stop", "status")):
+        for message in messages:
             dashboard.take(message)
 
 

@@ -94,6 +94,11 @@ class SeriesTable:
             return None
         return Ongoing(series.unique_id, series.fates.received)
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether no series is open, from any thread."""
+        return self._open is None
+
     def resume(self, start: SeriesStart, frames: IntervalSet, now_s: float) -> list[StreamMessage]:
         """Go on with a series that ran when the daemon died, as if it had just been heard of.
 
