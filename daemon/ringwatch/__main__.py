@@ -1,6 +1,7 @@
 """The command line. Each command is a few lines: arguments in, one call of the service, exit code out."""
 
 import json
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -83,7 +84,12 @@ def run(source: str, poni: Path | None) -> None:
         from ringwatch.service.life import Life  # noqa: PLC0415
 
         is_in_terminal = sys.stdin is not None and sys.stdin.isatty()  # which sends SIGHUP when its window is closed
-        sys.exit(Life(Daemon(config), None if is_in_terminal else read).run())
+        life = Life(Daemon(config), None if is_in_terminal else read)
+        code = life.run()
+        if life.hangs:  # the interpreter would wait for the driver
+            sys.stderr.flush()
+            os._exit(code)
+        sys.exit(code)
 
 
 @main.command()

@@ -78,6 +78,11 @@ def choose(platform: str | None = None, kind: Kind | None = None) -> cl.Device:
     raise NoDevice(_why_none(fitting, platform, kind), advice())
 
 
+def name_of(device: cl.Device) -> str:
+    """What people are told: the device and its platform."""
+    return f"{device.name.strip()} ({device.platform.name.strip()})"
+
+
 def spare(failed: cl.Device) -> cl.Device | None:
     """A usable CPU device in the place of one that failed; None if there is no other."""
     cpus = (info for info in list_devices() if info.kind == "cpu" and info.device != failed)

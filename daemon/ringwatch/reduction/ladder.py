@@ -5,6 +5,7 @@ import structlog
 
 from ringwatch.clock import Clock
 from ringwatch_gpu import devices, programs
+from ringwatch_gpu.devices import name_of
 from ringwatch_gpu.errors import DeviceError
 
 DEVICE_ERRORS = (cl.Error, DeviceError)
@@ -46,22 +47,21 @@ class DeviceLadder:
         self._failed_s = now_s
         programs.forget()
         _log.warning(
-            "the OpenCL device failed", device=_name(failed), error=_said(error), goes_on_with=_name(self.device)
+            "the OpenCL device failed",
+            device=name_of(failed),
+            error=_said(error),
+            goes_on_with=name_of(self.device),
         )
 
     def _take_spare(self, error: Exception) -> None:
         spare = devices.spare(self.device)
         if spare is None or _is_cpu(self.device):
-            raise DeviceError(f"the OpenCL device {_name(self.device)} failed twice: {_said(error)}") from error
+            raise DeviceError(f"the OpenCL device {name_of(self.device)} failed twice: {_said(error)}") from error
         self.device = spare
 
 
 def _is_cpu(device: cl.Device) -> bool:
     return bool(device.type & cl.device_type.CPU)
-
-
-def _name(device: cl.Device) -> str:
-    return f"{device.name.strip()} ({device.platform.name.strip()})"
 
 
 def _said(error: Exception) -> str:

@@ -36,6 +36,7 @@ from ringwatch.reduction.slots import DecodeInto, Filling, SlotFiller
 from ringwatch.reduction.throughput import Throughput
 from ringwatch.reduction.viewing import Viewer
 from ringwatch_gpu.batch import SLOT_SETS, BatchIntegrator, compile_kernels
+from ringwatch_gpu.devices import name_of
 from ringwatch_gpu.errors import DeviceError, GeometryError
 from ringwatch_gpu.geometry import Geometry
 from ringwatch_gpu.sums import sums_shape
@@ -147,6 +148,11 @@ class Reduction:
     def change_sample(self, name: str | None) -> None:
         """With the next series: another sample, called so where the header gives no name. From any thread."""
         self._next_sample, self._is_sample_over = name, True
+
+    @property
+    def device(self) -> cl.Device:
+        """The device that computes now."""
+        return self._ladder.device
 
     @property
     def is_measuring(self) -> bool:
@@ -376,7 +382,7 @@ class Reduction:
             fps=frames_per_s,
             lag_s=lag_s,
             backlog_bytes=self._backlog(),
-            device=f"{self._ladder.device.name.strip()} ({self._ladder.device.platform.name.strip()})",
+            device=name_of(self._ladder.device),
             totals={"reduced": self._throughput.total},
         )
 

@@ -50,7 +50,7 @@ def check(config: Config) -> Iterator[str]:
     """
     spacings = d_spacings_A(config.rings)
     device = devices.choose(config.device.platform, config.device.type)
-    yield f"device      {device.name.strip()} ({device.platform.name.strip()})"
+    yield f"device      {devices.name_of(device)}"
     try:
         geometry: Geometry | None = GeometrySource(config.geometry, read_image).base()
     except ShapeUnknown:

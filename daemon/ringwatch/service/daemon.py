@@ -31,6 +31,7 @@ from ringwatch.reduction.pipeline import Reduction, ReductionThread
 from ringwatch.reduction.recent import require_room
 from ringwatch.service.desk import Desk
 from ringwatch.service.exposure import exposed, server_keys
+from ringwatch.service.hangs import device_to_use, remember
 from ringwatch.service.images import read_image
 from ringwatch.service.notify import notify
 from ringwatch.service.settings import reduction_settings
@@ -42,10 +43,12 @@ from ringwatch.stream.queue import FrameQueue
 from ringwatch.stream.receiver import Receiver
 from ringwatch.stream.series import SeriesTable
 from ringwatch_gpu import devices
-from ringwatch_gpu.errors import ShapeUnknown
+from ringwatch_gpu.errors import DeviceError, ShapeUnknown
 from ringwatch_gpu.ring_positions import RadialAxis
 from ringwatch_gpu.sums import sums_shape
 
+HANG_S = 45.0
+"""A turn takes a tenth of a second, and some seconds where a kernel is compiled; systemd's watchdog waits for 60 s."""
 _RECEIVER_STOP_S = 0.5
 _DRAIN_S = 1.0
 _STOP_S = 1.8
@@ -83,8 +86,9 @@ class Daemon:
         self._config, self._clock, self._on_result = config, clock or SystemClock(), on_result
         # No Event: its lock is held for moments of waiting, and a signal's handler that came then would wait for ever.
         self._wake: SimpleQueue[bool] = SimpleQueue()
-        self._fed_at = -1
-        self._device = devices.choose(config.device.platform, config.device.type)
+        self._fed_at, self._fed_s = -1, 0.0
+        self._hang: DeviceError | None = None
+        self._device = device_to_use(config.device, self._clock)
         self._settings = reduction_settings(config, self._device)
         self._geometries = GeometrySource(config.geometry, read_image)
         stream = config.stream
@@ -148,13 +152,24 @@ class Daemon:
 
     def pause(self, longest_s: float) -> bool:
         """Wait until somebody asks for an end (True) or for attention, or time is up; feed the watchdog after turns."""
+        now_s = time.monotonic()
         if self._thread.turns != self._fed_at:
-            self._fed_at = self._thread.turns
+            self._fed_at, self._fed_s = self._thread.turns, now_s
             notify("WATCHDOG=1")
+        elif now_s - self._fed_s > HANG_S:
+            device = self._reduction.device
+            self._hang = DeviceError(f"{devices.name_of(device)} has not come back for {HANG_S:.0f} s")
+            remember(device, self._clock)
+            return True
         try:
             return self._wake.get(timeout=longest_s)
         except Empty:
             return False
+
+    @property
+    def hangs(self) -> bool:
+        """Whether a thread is inside a driver that it will not come back from."""
+        return self._hang is not None
 
     def request_stop(self) -> None:
         """End a `pause` for good; from any thread, and from a signal's handler."""
@@ -196,8 +211,8 @@ class Daemon:
 
     @property
     def error(self) -> Exception | None:
-        """What killed a thread, if anything did."""
-        return self._feed.error or self._thread.error
+        """What killed a thread, or holds it for ever, if anything did."""
+        return self._feed.error or self._thread.error or self._hang
 
     def _resume(self) -> None:
         """Go on with what was open when the last daemon was killed."""

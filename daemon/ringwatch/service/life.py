@@ -57,6 +57,11 @@ class Life:
                 self._daemon.stop()
         return 1 if self._daemon.error else 0
 
+    @property
+    def hangs(self) -> bool:
+        """Whether the process cannot end by itself, because a driver holds one of its threads."""
+        return self._daemon.hangs
+
     def end(self) -> None:
         """Ask `run` to return; from any thread, and from a signal's handler."""
         self._is_over = True
