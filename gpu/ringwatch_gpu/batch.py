@@ -40,8 +40,8 @@ _LARGEST_PRODUCT = 1 << 64
 _LARGEST_SIGNED_SQUARE = 0.999 * 2.0**126
 _BYTES_A_PIXEL = 41
 """Tables 6, summed image 12, sorted pixels 8; at most 5 for runs within a sector, 10 for runs within a cell."""
-_BYTES_A_SPLIT_PIXEL, _BYTES_AN_ENTRY = 6, 12
-"""First bin and first entry of a pixel; pixel, share and norm of an entry."""
+_BYTES_A_SPLIT_PIXEL, _BYTES_AN_ENTRY = 6, 20
+"""First bin and first entry of a pixel; share, place and norm of an entry, the share again, and at most its segment."""
 
 _BYTES_A_DARK = 4
 

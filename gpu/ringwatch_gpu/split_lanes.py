@@ -13,9 +13,14 @@ from .signals import NO_DUMMIES, PixelFormat
 from .split_sums import SPLIT_PLANES, SplitFrameSums
 from .splitting import Splitting
 from .tables import BATCH, LOST_PLANES, DeviceTables, constant
+from .tiles import TILE, Tiles
 from .validity import Validity
 
 IMAGES, IMAGE_SUMS = 2, 8
+_LINE_BYTES = 64
+"""Of a cache; where lines are longer, the next pixels are only asked for twice."""
+
+_SIGNALS_BYTES = BATCH * 4
 
 
 def split_lanes_program(
@@ -25,6 +30,8 @@ def split_lanes_program(
     constants = {
         **lanes_constants(context, geometry, pixels),
         "NOISE": int(tells_noise),
+        "TILE": TILE,
+        "LINE": _LINE_BYTES,
         **monitor_constants(monitored),
     }
     return build(context, "split_lanes", constants, before=(*pixels.before, "lanes"))
@@ -52,8 +59,11 @@ class SplitLaneKernels:
         self._exposure_type, planes = exposure_type(monitored), SPLIT_PLANES + tells_noise
         zeros = constant(context, np.zeros(geometry.pixels, pixels.dtype))
         split = tuple(constant(context, array) for array in (splitting.first_bin, splitting.start, splitting.share))
+        tiled = tuple(constant(context, array) for array in Tiles.of(splitting, geometry.norm_q))
+        signals = cl.Buffer(context, flags.READ_WRITE, self._items * TILE * _SIGNALS_BYTES)
         partial, losses = (cl.Buffer(context, flags.READ_WRITE, n) for n in lanes_bytes(device, bins, planes))
-        self._kept = (zeros, split, partial, losses, *tables.dark)  # kernels do not keep their arguments alive
+        # kept: kernels do not keep their arguments alive
+        self._kept = (zeros, split, tiled, signals, partial, losses, *tables.dark)
         self._host = np.empty((BATCH, planes, bins))
         self._lost = np.empty((BATCH, LOST_PLANES, bins), np.uint64)
         self._images = np.empty((bins, IMAGES, IMAGE_SUMS))
@@ -66,7 +76,8 @@ class SplitLaneKernels:
         )
         image_sum, tables_of = (image.low, image.high, image.lost), (tables.bin_table, tables.norm_q, *split)
         none = (np.uint32(0), np.uint32(0), np.uint32(0), NO_DUMMIES)
-        self._integrate.set_args(None, zeros, *tables_of, *none, partial, losses, *image_sum, *tables.dark)
+        to = (signals, partial, losses, *image_sum)
+        self._integrate.set_args(None, zeros, *tables_of, *tiled, *none, *to, *tables.dark)
         self._reduce.set_args(partial, self._sums)
         lost = np.uint32(LOST_PLANES)
         self._reduce_lost.set_args(losses, lost, np.uint32(0), lost, self._lost_sums)
@@ -81,7 +92,7 @@ class SplitLaneKernels:
         """Sums of a buffer's first frames."""
         arguments = (np.uint32(n_frames), np.uint32(validity.rare), *self._pixels.arguments(validity))
         self._integrate.set_arg(0, frames)
-        for position, argument in enumerate(arguments, start=7):
+        for position, argument in enumerate(arguments, start=13):
             self._integrate.set_arg(position, argument)
         cl.enqueue_nd_range_kernel(self._queue, self._integrate, (self._items,), (1,))
         cl.enqueue_nd_range_kernel(self._queue, self._reduce, (self._host[0].size,), None)

@@ -5,6 +5,7 @@ import pyopencl as cl
 from numpy.typing import NDArray
 
 from .geometry import Geometry
+from .memory import page_aligned
 from .signals import PixelFormat
 
 BATCH = 8
@@ -15,9 +16,16 @@ _OVERHANG = 7
 
 
 def constant(context: cl.Context, array: NDArray[np.generic]) -> cl.Buffer:
-    """Read-only copy of an array on the device; an empty one gets one element, since a buffer cannot be empty."""
-    array = np.ascontiguousarray(array) if array.size else np.zeros(1, array.dtype)
-    return cl.Buffer(context, cl.mem_flags.READ_ONLY | cl.mem_flags.COPY_HOST_PTR, hostbuf=array)
+    """Read-only copy of an array on the device, on a CPU in huge pages.
+
+    An empty one gets one element, since a buffer cannot be empty.
+    """
+    array, flags = np.ascontiguousarray(array) if array.size else np.zeros(1, array.dtype), cl.mem_flags
+    if not context.devices[0].type & cl.device_type.CPU:
+        return cl.Buffer(context, flags.READ_ONLY | flags.COPY_HOST_PTR, hostbuf=array)
+    memory = page_aligned(array.nbytes)
+    memory[: array.nbytes] = array.reshape(-1).view(np.uint8)
+    return cl.Buffer(context, flags.READ_ONLY | flags.USE_HOST_PTR, hostbuf=memory)
 
 
 class DeviceTables:

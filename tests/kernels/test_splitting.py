@@ -13,10 +13,12 @@ from ringwatch_gpu.errors import DigestMismatch, GeometryError
 from ringwatch_gpu.geometry import Geometry
 from ringwatch_gpu.noise import Noise
 from ringwatch_gpu.rejection import Rejection
+from ringwatch_gpu.signals import signals
 from ringwatch_gpu.split_sums import SplitFrameSums, SplitImage
-from ringwatch_gpu.splitting import METHODS, Method
+from ringwatch_gpu.splitting import METHODS, Method, entry_norms
 from ringwatch_gpu.spottiness import spottiness
 from ringwatch_gpu.sums import SPLIT_UNITS, SUM_ROWS, RingProfile, RingSums, StaticSums
+from ringwatch_gpu.tiles import TILE, Tiles
 from ringwatch_gpu.validity import Validity
 
 from . import synthetic
@@ -87,6 +89,32 @@ def test_sums_are_those_of_the_specification(
         for name in ("lost_count", "lost_norm", "lost_norm_sq"):
             assert np.array_equal(getattr(found, name), getattr(expected, name)), name
         assert np.array_equal(found.total_signal, expected.total_signal)
+
+
+@pytest.mark.parametrize(("bins", "dtype", "negatives"), [(70, "u4", False), (1, "u4", False), (70, "i4", True)])
+def test_frames_of_several_tiles_are_those_of_the_specification(
+    device: cl.Device, form: Form, cache_dir: Path, bins: int, dtype: str, negatives: bool
+) -> None:
+    """Not a multiple of eight pixels; sums of pixels that outgrow 32 bits, with and without an invalid one beside."""
+    kind, poni = np.dtype(dtype), synthetic.PONI.replace("[60, 50]", "[101, 173]")
+    whole = Geometry.from_poni(poni, bins=bins, splitting="full", cache_dir=cache_dir)
+    geometry = whole.masked(np.random.default_rng(2).random(whole.shape) < 0.05)
+    assert geometry.pixels > 2 * TILE
+    assert geometry.pixels % 8
+    batch, validity = BatchIntegrator(geometry, kind, device, form, negatives=negatives), Validity.of(kind, [2**30])
+    frames = synthetic.frames(7, geometry.shape, np.dtype("u4"), 2**28, invalid=0).astype(kind)
+    frames[np.random.default_rng(4).random(frames.shape) < 0.01] = 2**30
+    frames = np.where((frames < 2**30) & negatives, -frames, frames).astype(kind)
+    batch.slots[:7] = frames
+    for _ in range(4):
+        found = batch.integrate(7, validity)
+    expected = reference_splitting.integrate(frames.reshape(7, -1), geometry, validity)
+    np.testing.assert_allclose(found.sums, expected.sums, rtol=ROUNDING)
+    assert np.array_equal(found.lost_norm, expected.lost_norm)
+    signal, bad = signals(frames, geometry, validity)
+    used, (total, lost) = (geometry.bin_table < geometry.bins).reshape(geometry.shape), batch.read_image()
+    assert np.array_equal(total.reshape(used.shape), 4 * np.where(used, signal.sum(axis=0), 0))
+    assert np.array_equal(lost.reshape(used.shape), 4 * np.where(used, bad.sum(axis=0), 0))
 
 
 def test_image_is_that_of_the_specification_and_of_the_union(device: cl.Device, form: Form, cache_dir: Path) -> None:
@@ -272,6 +300,25 @@ def test_a_pixel_counts_once_and_only_unmasked(cache_dir: Path, method: Method) 
     assert geometry.splitting is not None
     shares = np.add.reduceat(geometry.splitting.share.astype(np.float64), geometry.splitting.start[:-1])
     np.testing.assert_allclose(shares, 1, atol=1e-6)
+
+
+def test_tiles_hold_every_part_of_every_pixel_once(cache_dir: Path) -> None:
+    """Those of a tile in the order of their bins, whatever the mask."""
+    geometry = Geometry.from_poni(
+        synthetic.PONI.replace("[60, 50]", "[101, 173]"), bins=70, splitting="full", cache_dir=cache_dir
+    )
+    assert geometry.splitting is not None
+    tiles, entries = Tiles.of(geometry.splitting, geometry.norm_q), geometry.splitting.entries(np.arange(101 * 173))
+    bin_ = np.repeat(tiles.segment_bin, np.diff(tiles.segment_start)).astype(np.intp)
+    first = tiles.segment_start[tiles.first_segment]
+    tile = np.repeat(np.arange(first.size - 1), np.diff(first))
+    assert (np.diff(tile * geometry.bins + bin_) >= 0).all()
+    assert (np.diff(tiles.segment_start) > 0).all()
+    back = np.lexsort((bin_, tile * TILE + tiles.place))
+    assert np.array_equal((tile * TILE + tiles.place)[back], entries.pixel)
+    assert np.array_equal(bin_[back], entries.bin)
+    assert np.array_equal(tiles.share[back], entries.share)
+    assert np.array_equal(tiles.norm[back], entry_norms(entries, geometry.norm_q))
 
 
 def test_the_whole_is_the_sum_of_its_partitions(cache_dir: Path, device: cl.Device) -> None:

@@ -1,12 +1,16 @@
 /* Sums of split pixels, eight frames at once, for CPU devices.
  *
- * Built after lanes.cl (and signal.cl, where signals are signed), whose constants, pixel access and `reduce_items` it uses,
- * and the rule of valid pixels; with -D NOISE=<0|1>, whether c^2 s is summed too; and with -D EXPOSURE and
- * -D UNIT as image.cl (with a monitor N_p is a sum of exposures).
+ * Built after lanes.cl (and signal.cl, where signals are signed), whose constants, pixel access and `reduce_items` it
+ * uses, and the rule of valid pixels; with -D TILE=<pixels of a tile, a multiple of 8> -D LINE=<bytes of a cache line>;
+ * with -D NOISE=<0|1>, whether c^2 s is summed too; and with -D EXPOSURE and -D UNIT as image.cl (with a monitor N_p is
+ * a sum of exposures).
  *
- * A pixel reaches one bin or several adjacent ones, with a share c <= 1 in each: c s and c g take the place of signal and
- * norm. Products with s are summed in float64; what invalid pixels take away is summed in integers, with the norm of an
- * entry rounded to a quantum and c in 2^-24: so nothing is left in a bin that lost all its pixels.
+ * A pixel reaches one bin or several adjacent ones, with a share c <= 1 in each: c s and c g take the place of signal
+ * and norm. Products with s are summed in float64; what invalid pixels take away is summed in integers, with the norm of
+ * an entry rounded to a quantum and c in 2^-24: so nothing is left in a bin that lost all its pixels.
+ *
+ * A work-item takes tiles of consecutive pixels, one after another. First it writes the signals of a tile to a buffer
+ * that stays in the L2 cache, the eight frames of a pixel side by side; then it adds them up bin by bin, in registers.
  */
 
 #pragma OPENCL EXTENSION cl_khr_fp64 : enable
@@ -31,9 +35,10 @@ double entry_norm(const double share, const double norm) {
 /* Adds the invalid lanes of the pixel i, part by part. */
 #define ADD_LOST_PARTS(bad)                                                                                            \
     {                                                                                                                  \
+        const double norm = norm_q[i];                                                                                 \
         const ulong8 one = convert_ulong8(bad & 1);                                                                    \
-        global ulong8 *loss = losses + bin * LOST;                                                                     \
-        for (uint e = begin; e < end; e++, loss += LOST) {                                                             \
+        global ulong8 *loss = losses + first_bin[i] * LOST;                                                            \
+        for (uint e = entry_start[i]; e < entry_start[i + 1]; e++, loss += LOST) {                                     \
             const ulong part = entry_norm(shares[e], norm), square = part * part;                                      \
             loss[0] += one * (ulong)rint(shares[e] * SHARE_QUANTA);                                                    \
             loss[1] += one * part;                                                                                     \
@@ -43,6 +48,94 @@ double entry_norm(const double share, const double norm) {
         image_lost[i] += sum_of(as_uint8(bad & 1));                                                                    \
     }
 
+/* Signals of the eight pixels from i on in the frame k, 0 where they are not used; their sum over the frames, and
+ * whether one of them is invalid or large, which needs a closer look. */
+#ifdef SIGNED
+#define SUM ulong8
+#define IN_DOUBT(doubt) (or_of(doubt) != 0)
+#define ROW(k)                                                                                                         \
+    {                                                                                                                  \
+        const int8 counts = in_bin & (int8)(k < used ? -1 : 0);                                                        \
+        const uint8 raw = RAW(8, vload8(0, p##k + i));                                                                 \
+        doubt |= as_uint8(is_invalid8(raw, limit, dummies) & counts);                                                  \
+        row[k] = signal_of8(raw, vload8(0, dark + i)) & as_uint8(counts);                                              \
+        sum += WIDE_OF(8, row[k]);                                                                                     \
+    }
+#define SIGNAL(v, i) signal_of8(v, (int8)dark[i])
+#else
+#define SUM uint8
+#define IN_DOUBT(doubt) (or_of(doubt) >= rare)
+#define ROW(k)                                                                                                         \
+    {                                                                                                                  \
+        row[k] = convert_uint8(vload8(0, p##k + i)) & as_uint8(in_bin);                                                \
+        doubt |= row[k];                                                                                               \
+        sum += row[k];                                                                                                 \
+    }
+#define SIGNAL(v, i) (v)
+#endif
+
+/* Adds to eight pixels of the summed image. */
+void add_to_image(const ulong8 sum, global uint *image_low, global uint *image_high) {
+    const ulong8 total = convert_ulong8(vload8(0, image_low)) + sum;
+    const uint8 carry = convert_uint8(total >> 32);
+    vstore8(convert_uint8(total), 0, image_low);
+    if (or_of(carry))
+        vstore8(vload8(0, image_high) + carry, 0, image_high);
+}
+
+/* Turns eight pixels of each of eight frames, in three steps, to eight frames of each of eight pixels. */
+#define PAIRS(a, b, x, y)                                                                                              \
+    const uint8 a = (uint8)(x.s0, y.s0, x.s2, y.s2, x.s4, y.s4, x.s6, y.s6);                                           \
+    const uint8 b = (uint8)(x.s1, y.s1, x.s3, y.s3, x.s5, y.s5, x.s7, y.s7);
+#define FOURS(a, b, x, y)                                                                                              \
+    const uint8 a = (uint8)(x.s01, y.s01, x.s45, y.s45);                                                               \
+    const uint8 b = (uint8)(x.s23, y.s23, x.s67, y.s67);
+#define EIGHTS(a, b, x, y)                                                                                             \
+    pixels[a] = (uint8)(x.lo, y.lo);                                                                                   \
+    pixels[b] = (uint8)(x.hi, y.hi);
+
+void transpose(const uint8 *row, global uint8 *pixels) {
+    PAIRS(a0, a1, row[0], row[1])
+    PAIRS(a2, a3, row[2], row[3])
+    PAIRS(a4, a5, row[4], row[5])
+    PAIRS(a6, a7, row[6], row[7])
+    FOURS(b0, b2, a0, a2)
+    FOURS(b1, b3, a1, a3)
+    FOURS(b4, b6, a4, a6)
+    FOURS(b5, b7, a5, a7)
+    EIGHTS(0, 4, b0, b4)
+    EIGHTS(1, 5, b1, b5)
+    EIGHTS(2, 6, b2, b6)
+    EIGHTS(3, 7, b3, b7)
+}
+
+/* Adds some entries of a tile that lie in one bin to the sums of this bin. */
+void add_parts(
+    global const uint8 *signals, global const ushort *places, global const float *shares, global const uint *norms,
+    const uint entries, global double8 *sums)
+{
+    double8 signal = (double8)0, square = (double8)0, product = (double8)0, noise = (double8)0;
+    for (uint e = 0; e < entries; e++) {
+        const double8 part = REAL_OF(signals[places[e]]) * (double)shares[e];
+        signal += part;
+        square += part * part;
+        product += part * (double)norms[e];
+#if NOISE
+        noise += part * (double)shares[e];
+#endif
+    }
+    sums[0] += signal;
+    sums[1] += square;
+    sums[2] += product;
+#if NOISE
+    sums[3] += noise;
+#endif
+}
+
+#define TILES ((PIXELS + TILE - 1) / TILE)
+/* Both compilers have it; of OpenCL's own `prefetch` they make nothing. */
+#define PREFETCH(k) __builtin_prefetch(p##k + ahead);
+
 kernel void integrate_split(
     global const PIXEL *frames,      /* counts, [8][PIXELS] */
     global const PIXEL *zeros,       /* a frame of zeros, [PIXELS] */
@@ -51,10 +144,18 @@ kernel void integrate_split(
     global const ushort *first_bin,  /* first bin that a pixel reaches, [PIXELS] */
     global const uint *entry_start,  /* its first entry, and the end of the last, [PIXELS + 1] */
     global const float *shares,      /* share in a bin, [entries] */
+    /* the same entries sorted by tile and bin, in segments that lie within a bin, see tiles.py */
+    global const uint *first_segment, /* of each tile, and the end of the last, [TILES + 1] */
+    global const ushort *segment_bin, /* [segments] */
+    global const uint *segment_start, /* first entry of each segment, and the end of the last, [segments + 1] */
+    global const ushort *places,     /* pixel of an entry, counted from the first of its tile, [entries] */
+    global const float *tile_shares, /* [entries] */
+    global const uint *tile_norms,   /* in quanta, [entries] */
     const uint used,                 /* number of frames in this batch, 1..8 */
     const uint rare,                 /* below this every value is valid and eight of them fit in 32 bits */
     const uint limit,                /* largest valid value */
     const uint4 dummies,             /* values that are invalid, repeated if fewer than four */
+    global uint8 *buffer,            /* signals of a tile for each work-item, [ITEMS][TILE], a frame a lane */
     global double8 *partial,         /* sums of each work-item, [ITEMS][BINS][SPLIT_SUMS], a frame a lane */
     global ulong8 *partial_lost,     /* of its invalid pixels: c in 2^-24, norm, norm^2 in halves, [ITEMS][BINS][LOST] */
     global uint *image_low,          /* pixel-wise sum of valid counts, low word, [PIXELS] */
@@ -63,8 +164,8 @@ kernel void integrate_split(
     DARK)
 {
     const uint item = get_global_id(0);
-    const uint first = item * STRETCH, last = min((uint)PIXELS, first + STRETCH);
     POINTERS
+    global uint8 *signals = buffer + (size_t)item * TILE;
     global double8 *sums = partial + (size_t)item * BINS * SPLIT_SUMS;
     global ulong8 *losses = partial_lost + (size_t)item * BINS * LOST;
     for (uint i = 0; i < BINS * SPLIT_SUMS; i++)
@@ -72,45 +173,48 @@ kernel void integrate_split(
     for (uint i = 0; i < BINS * LOST; i++)
         losses[i] = (ulong8)0;
 
-    for (uint i = first; i < last; i++) {
-        if (bin_table[i] >= BINS)
-            continue;
-        const double norm = norm_q[i];
-        const uint begin = entry_start[i], end = entry_start[i + 1], bin = first_bin[i];
-        uint8 v = LOAD(i);
-        ulong image;
-#ifdef SIGNED
-        const int8 bad = invalid_lanes(v, limit, dummies, used);
-        if (any(bad))
-            ADD_LOST_PARTS(bad)
-        v = select((uint8)0, signal_of8(v, (int8)dark[i]), lanes_in_use(used) & ~bad);
-        image = sum_of_wide(v);
-#else
-        if (or_of(v) < rare) {
-            image = sum_of(v);
-        } else {
-            const int8 bad = invalid_lanes(v, limit, dummies, used);
-            if (any(bad)) {
-                ADD_LOST_PARTS(bad)
-                v = select(v, (uint8)0, bad);
+    for (uint tile = item * TILES / ITEMS; tile < (item + 1) * TILES / ITEMS; tile++) {
+        const uint first = tile * TILE, last = min((uint)PIXELS, first + TILE);
+        for (uint eight = first; eight < last; eight += 8) {
+            uint i = eight;
+            if (eight + 8 <= last) {
+                const int8 in_bin = convert_int8(vload8(0, bin_table + i) < (ushort8)BINS);
+                uint8 row[8], doubt = (uint8)0;
+                SUM sum = (SUM)0;
+                ROW(0) ROW(1) ROW(2) ROW(3) ROW(4) ROW(5) ROW(6) ROW(7)
+                if (!IN_DOUBT(doubt)) {
+                    add_to_image(convert_ulong8(sum), image_low + i, image_high + i);
+                    transpose(row, signals + (i - first));
+                    continue;
+                }
             }
-            image = sum_of_wide(v);
+            for (; i < min(last, eight + 8); i++) {
+                signals[i - first] = (uint8)0;
+                if (bin_table[i] >= BINS)
+                    continue;
+                const uint8 v = LOAD(i);
+                const int8 bad = invalid_lanes(v, limit, dummies, used);
+                if (any(bad))
+                    ADD_LOST_PARTS(bad)
+                const uint8 s = select((uint8)0, SIGNAL(v, i), lanes_in_use(used) & ~bad);
+                const ulong pixel = image_low[i] + sum_of_wide(s);
+                image_low[i] = (uint)pixel;
+                image_high[i] += (uint)(pixel >> 32);
+                signals[i - first] = s;
+            }
         }
-#endif
-        const ulong pixel = image_low[i] + image;
-        image_low[i] = (uint)pixel;
-        if (pixel >> 32)
-            image_high[i] += (uint)(pixel >> 32);
-        const double8 s = REAL_OF(v);
-        global double8 *at = sums + bin * SPLIT_SUMS;
-        for (uint e = begin; e < end; e++, at += SPLIT_SUMS) {
-            const double8 part = s * (double)shares[e];
-            at[0] += part;
-            at[1] += part * part;
-            at[2] += part * entry_norm(shares[e], norm);
-#if NOISE
-            at[3] += part * (double)shares[e];
-#endif
+
+        const uint begin = first_segment[tile], end = first_segment[tile + 1];
+        /* Between the segments the pixels of the next tile are called for: memory works while this tile is added up. */
+        const uint lines = TILE * sizeof(PIXEL) / LINE / max(1u, end - begin) + 1;
+        uint ahead = last;
+        for (uint segment = begin; segment < end; segment++) {
+            const uint from = segment_start[segment], entries = segment_start[segment + 1] - from;
+            global double8 *at = sums + segment_bin[segment] * SPLIT_SUMS;
+            add_parts(signals, places + from, tile_shares + from, tile_norms + from, entries, at);
+            for (uint line = 0; line < lines && ahead < last + TILE; line++, ahead += LINE / sizeof(PIXEL)) {
+                PREFETCH(0) PREFETCH(1) PREFETCH(2) PREFETCH(3) PREFETCH(4) PREFETCH(5) PREFETCH(6) PREFETCH(7)
+            }
         }
     }
 }
