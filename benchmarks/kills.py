@@ -18,7 +18,7 @@ from random import Random
 import h5py
 import numpy as np
 import zmq
-from benchmarks.soak import DISTINCT, POWDER
+from benchmarks.soak import DISTINCT, POWDER, words_of
 
 from ringwatch.errors import RingwatchError
 from ringwatch.messages import Frame, SeriesEnd, SeriesStart
@@ -26,10 +26,7 @@ from ringwatch.publish.file_names import final_path
 from ringwatch.publish.result_file import StoredResult, read_result
 from ringwatch.stream.encode import ENCODERS, compress_bslz4
 from ringwatch.stream.simulator import Simulator
-from ringwatch_gpu import exact, reference
-from ringwatch_gpu.geometry import Geometry
-from ringwatch_gpu.sums import StaticSums
-from ringwatch_gpu.validity import Validity
+from ringwatch_gpu import exact
 
 FRAMES, RATE_HZ, PAUSE_S = 1200, 100.0, 0.7
 LONGEST_LIFE_S = 9.0
@@ -158,14 +155,6 @@ def judge(folder: Path, words: list[np.ndarray]) -> tuple[list[str], dict[int, l
         if len(set(numbers)) < len(numbers):
             faults.append(f"series {series}: frames in several of {len(files)} files")
     return faults, results
-
-
-def words_of(images: list[np.ndarray]) -> list[np.ndarray]:
-    """The sums of each image, by the specification."""
-    geometry, validity = Geometry.from_poni(POWDER.poni()), Validity.of(POWDER.dtype)
-    static = StaticSums.of(geometry.bin_table, geometry.norm_q, geometry.bins)
-    tables = geometry.bin_table, geometry.norm_q, geometry.bins, validity
-    return [reference.integrate(image.reshape(1, -1), *tables).rows(static)[0] for image in images]
 
 
 def kill(folder: Path, random: Random) -> list[str]:

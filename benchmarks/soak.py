@@ -135,15 +135,19 @@ class Detector:
         sent.fates[one.fate] += bool(one.fate)
 
 
+def words_of(images: list[np.ndarray]) -> list[np.ndarray]:
+    """The sums of each image, by the specification."""
+    geometry, validity = Geometry.from_poni(POWDER.poni()), Validity.of(POWDER.dtype)
+    static = StaticSums.of(geometry.bin_table, geometry.norm_q, geometry.bins)
+    tables = geometry.bin_table, geometry.norm_q, geometry.bins, validity
+    return [reference.integrate(image.reshape(1, -1), *tables).rows(static)[0] for image in images]
+
+
 class Judge:
     """Compares result files with what was sent."""
 
     def __init__(self, folder: Path, images: list[np.ndarray]) -> None:
-        geometry, validity = Geometry.from_poni(POWDER.poni()), Validity.of(POWDER.dtype)
-        static = StaticSums.of(geometry.bin_table, geometry.norm_q, geometry.bins)
-        tables = geometry.bin_table, geometry.norm_q, geometry.bins, validity
-        self._words = [reference.integrate(image.reshape(1, -1), *tables).rows(static)[0] for image in images]
-        self._folder = folder
+        self._words, self._folder = words_of(images), folder
         self.waiting: list[Sent] = []
         self.series = self.frames = 0
         self.fates: Counter[str] = Counter()
