@@ -272,17 +272,21 @@ class Setup:
     masked_share: float
 
 
+SeriesEventKind = Literal["start", "joined", "resumed", "ready", "end", "abandoned"]
+
+
 @dataclass(frozen=True, slots=True)
 class SeriesEvent:
     """Topic ``series``: a series started, was joined late, is ready (kernels built), ended or was abandoned.
 
+    It is resumed where its sums go on after a crash or a failure of the device, under the next generation.
     ``sums_shape`` is how many rows and words the sums of each bin have, as in `SeriesResult`.
     ``setup`` is None where there is no geometry to reduce it with.
     """
 
     origin: Origin
     time_ns: int
-    event: Literal["start", "joined", "ready", "end", "abandoned"]
+    event: SeriesEventKind
     reason: str
     header: Mapping[str, Scalar]
     radial: NDArray[np.float64]
@@ -291,6 +295,11 @@ class SeriesEvent:
     exact: bool
     sums_shape: tuple[int, int] = (6, 2)
     setup: Setup | None = None
+
+    @property
+    def begins(self) -> bool:
+        """Whether the results that follow are those of a series that was not known before, or goes on again."""
+        return self.event in ("start", "joined", "resumed")
 
 
 ProfileKind = Literal["mean", "sigma_clip", "quantile", "median_clip"]

@@ -141,7 +141,7 @@ def test_a_series_that_fell_silent_and_comes_back_is_not_told_again(
 def test_a_series_that_was_told_before_a_crash_is_not_told_again(make: Make, actuator: Remembers) -> None:
     stopper = make()
     stopper.remember(ORIGIN)
-    stopper.take(event("joined", replace(ORIGIN, generation=2)))
+    stopper.take(event("resumed", replace(ORIGIN, generation=2)))
     stopper.take(decision())
     with pytest.raises(ControlError, match="told to stop already"):
         stopper.stop_now()

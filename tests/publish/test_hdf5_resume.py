@@ -63,7 +63,7 @@ def test_the_rows_of_saved_frames_stay_and_later_ones_are_superseded(
     left = second.resume()
     assert left is not None
     assert left.state.frames == ((0, 2),)
-    publish(second, again.event("joined"), again.profiled(7, 2), again.snapshot(5), again.result())
+    publish(second, again.event("resumed"), again.profiled(7, 2), again.snapshot(5), again.result())
     assert files(tmp_path) == ["LaB6.h5"]
     assert read_result(tmp_path / "LaB6.h5").frames["frame"].tolist() == [0, 1, 2, 7, 8]
     with h5py.File(tmp_path / "LaB6.h5") as file:
@@ -77,11 +77,11 @@ def test_a_second_crash_finds_the_rows_of_before(make: Make, tmp_path: Path, res
     killed(make, results)
     second, again = make(), Results(generation=2)
     second.resume()
-    publish(second, again.event("joined"), again.profiled(5, 1), state(again, 4))
+    publish(second, again.event("resumed"), again.profiled(5, 1), state(again, 4))
     second.close()
     third, last = make(), Results(generation=3)
     third.resume()
-    publish(third, last.event("joined"), last.profiled(8, 1), last.result())
+    publish(third, last.event("resumed"), last.profiled(8, 1), last.result())
     assert files(tmp_path) == ["LaB6.h5"]
     assert read_result(tmp_path / "LaB6.h5").frames["frame"].tolist() == [0, 1, 2, 5, 8]
 

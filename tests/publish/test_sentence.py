@@ -11,7 +11,7 @@ def test_waiting_until_a_series_starts(results):
         assert sentence(None, status, None, {}) == "Waiting for the detector to start a series."
 
 
-@pytest.mark.parametrize("event", ["start", "joined", "ready"])
+@pytest.mark.parametrize("event", ["start", "joined", "resumed", "ready"])
 def test_measuring_tells_the_frame_and_how_uneven_its_rings_are(results, event):
     event = results.event(event)
     assert word(event, results.status()) == "MEASURING"

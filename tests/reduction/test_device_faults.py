@@ -157,5 +157,5 @@ def test_the_next_series_begins_as_ever(reduction: Maker, failing: Failing) -> N
     fed.feed([start_of(series=2)], [frame(0, series=2)], [SeriesEnd(2, "s2")])
     assert (final(fed).n_frames, final(fed).origin.generation) == (1, 1)
     events = [result.event for result in fed.published if isinstance(result, SeriesEvent)]
-    assert events == ["start", "ready", "joined", "ready", "end", "start", "ready", "end"]
+    assert events == ["start", "ready", "resumed", "ready", "end", "start", "ready", "end"]
     assert np.array_equal(final(fed).fates.excluded, {})

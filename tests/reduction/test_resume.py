@@ -194,7 +194,7 @@ def test_a_resumed_series_says_so(reduction: Maker) -> None:
     killed.feed([start_of()], [frame(0)], [frame(1)])
     again.feed([resumed(newest(killed))])
     event = next(result for result in again.published if isinstance(result, SeriesEvent))
-    assert (event.event, event.reason) == ("joined", "Resumed after 2 frames; those that came since then are lost.")
+    assert (event.event, event.reason) == ("resumed", "Resumed after 2 frames; those that came since then are lost.")
 
 
 def test_recorded_frames_are_not_saved(reduction: Maker) -> None:

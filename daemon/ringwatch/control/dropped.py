@@ -52,7 +52,7 @@ class DroppedImages:
     def take(self, result: Result) -> None:
         """See one result of the reduction; never waits."""
         match result:
-            case SeriesEvent(event="start" | "joined"):
+            case SeriesEvent(begins=True):
                 self._set(is_running=True)
             case SeriesEvent(event="end" | "abandoned"):
                 self._set(is_running=False)

@@ -81,7 +81,7 @@ class Stopper:
     def take(self, result: Result) -> None:
         """See one result of the reduction; never waits."""
         match result:
-            case SeriesEvent(event="start" | "joined"):
+            case SeriesEvent(begins=True):
                 with self._lock:
                     self._series = _Series(result, is_held=self._is_held(result))
             case Snapshot() if self._series is not None:
@@ -133,7 +133,7 @@ class Stopper:
         if self._is_closed or series is None or ongoing is None or series.event.origin.unique_id != ongoing.unique_id:
             raise ControlError("no series is running")
         origin = series.event.origin
-        is_back = series.event.event == "joined" and origin.series == self._last_told
+        is_back = series.event.event in ("joined", "resumed") and origin.series == self._last_told
         if is_back or origin.unique_id in self._told:
             raise ControlError(f"series {origin.series} was told to stop already")
         return series

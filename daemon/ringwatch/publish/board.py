@@ -190,7 +190,7 @@ class Board:
         if (before.unique_id, before.generation) != (event.origin.unique_id, event.origin.generation):
             self.decision = None
             self._profiles.clear()
-        if event.event in {"start", "joined"}:
+        if event.begins:
             late = "The start of the series was missed." if event.event == "joined" else ""
             self._warning = f"{late} {event.reason}".strip()
         self.event = event

@@ -84,7 +84,7 @@ class EpicsPublisher:
             case Decision():
                 value = math.nan if result.value is None else result.value
                 self._write(value=value, target=result.target, sentence=result.sentence, action=result.action)
-            case SeriesEvent(event="start" | "joined"):
+            case SeriesEvent(begins=True):
                 self._write(value=math.nan, target=math.nan, sentence="", action="continue")
             case SeriesEvent(event="end" | "abandoned"):
                 self._write(action="over")

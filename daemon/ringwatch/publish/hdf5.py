@@ -177,7 +177,7 @@ class Hdf5Publisher:
                 self._state.take(result)
             case StopReport(state="asked"):
                 self._state.told = result.origin.unique_id
-            case SeriesEvent(event="start" | "joined"):
+            case SeriesEvent(begins=True):
                 self._event = result
                 self._live = live or self._begin(result)
             case FrameRows():

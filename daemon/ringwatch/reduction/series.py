@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 import structlog
@@ -11,7 +10,17 @@ from numpy.typing import NDArray
 
 from ringwatch.clock import Clock
 from ringwatch.intervals import IntervalSet
-from ringwatch.messages import Frame, FrameRows, Result, SavedState, SeriesEnd, SeriesEvent, SeriesStart, Snapshot
+from ringwatch.messages import (
+    Frame,
+    FrameRows,
+    Result,
+    SavedState,
+    SeriesEnd,
+    SeriesEvent,
+    SeriesEventKind,
+    SeriesStart,
+    Snapshot,
+)
 from ringwatch.reduction.accumulation import Accumulation
 from ringwatch.reduction.accumulator import Accumulator
 from ringwatch.reduction.conditions import ConditionWatch, flat_field, header_mismatch, masked_zeros, setup
@@ -91,7 +100,7 @@ class SeriesReduction:
         self._conditions = ConditionWatch(start, mismatch, zeros=bool(zeros), samples=settings.samples)
         self._setup = setup(start, self.geometry)
         warnings = filter(None, (mismatch, flat_field(start, self.geometry), zeros, _resumption(start)))
-        self._event("joined" if start.joined or resumed else "start", " ".join(warnings))
+        self._event("resumed" if resumed else "joined" if start.joined else "start", " ".join(warnings))
         if start.dtype is not None:
             self._open(start.dtype)
 
@@ -370,7 +379,7 @@ class SeriesReduction:
         lengths = [expected, window.frames if window.kind == "every" else None]
         return min((length for length in lengths if length is not None), default=None)
 
-    def _event(self, event: Literal["start", "joined", "ready", "end", "abandoned"], reason: str) -> None:
+    def _event(self, event: SeriesEventKind, reason: str) -> None:
         geometry, settings = self.geometry, self._settings
         rows, _, words = sums_shape(geometry, settings.monitor_reference, tells_noise=settings.tells_noise)
         self._publish(

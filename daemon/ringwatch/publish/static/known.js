@@ -10,7 +10,7 @@ let answers = true;
 export const known = () => facts;
 export const connected = () => answers;
 export const decided = () => typeof facts.action === "string";
-export const running = () => ["start", "joined", "ready"].includes(facts.event) && facts.state !== "error";
+export const running = () => ["start", "joined", "resumed", "ready"].includes(facts.event) && facts.state !== "error";
 
 export function learn(said) {
   facts = said;
