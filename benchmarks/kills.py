@@ -157,10 +157,20 @@ def judge(folder: Path, words: list[np.ndarray]) -> tuple[list[str], dict[int, l
     return faults, results
 
 
-def kill(folder: Path, random: Random) -> list[str]:
-    """Start a daemon, kill it at a random moment; what is wrong then."""
+def time_to_listen(folder: Path) -> float:
+    """How long a start takes on this machine; the daemon is killed then."""
+    begun_s, process = time.monotonic(), run(folder)
+    while "listening" not in (folder / "log").read_text() and process.poll() is None:
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    return time.monotonic() - begun_s
+
+
+def kill(folder: Path, life_s: float) -> list[str]:
+    """Start a daemon, kill it so much later; what is wrong then."""
     process = run(folder)
-    time.sleep(random.uniform(0, LONGEST_LIFE_S))
+    time.sleep(life_s)
     ended = process.poll() is not None
     process.kill()
     process.wait()
@@ -190,7 +200,9 @@ def kills(number: int, seed: int) -> int:
         (folder / "config.toml").write_text(CONFIG.format(folder=folder, silence_s=SILENCE_S))
         detector = Detector(f"ipc://{folder}/detector", images)
         detector.start()
-        faults = [fault for _ in range(number) for fault in kill(folder, random)] + finish(folder, detector)
+        longest_s = time_to_listen(folder) + LONGEST_LIFE_S
+        lives_s = [random.uniform(0, longest_s) for _ in range(number)]
+        faults = [fault for life_s in lives_s for fault in kill(folder, life_s)] + finish(folder, detector)
         more, results = judge(folder, words_of(images))
         log = (folder / "log").read_text()
     faults += more + [line for line in log.splitlines() if "[error" in line or "Traceback" in line]

@@ -52,9 +52,17 @@ def device(request: pytest.FixtureRequest) -> cl.Device:
 
 
 @pytest.fixture(autouse=True)
-def _default_logs() -> Iterator[None]:
-    """A test that calls the command line sets up logging as that does: no other test shall see it."""
-    yield
+def told_errors() -> Iterator[list[str]]:
+    """What was logged as an error, by the daemon's own logging as it is before the command line sets it up."""
+    told: list[str] = []
+
+    def note(_: object, level: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        if level in ("error", "critical", "exception"):
+            told.append(str(event))
+        return event
+
+    structlog.configure(processors=[note, *structlog.get_config()["processors"]])
+    yield told
     structlog.reset_defaults()
 
 
@@ -111,9 +119,11 @@ def _no_thread_left_behind() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _no_error_logged(request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+def _no_error_logged(
+    request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture, told_errors: list[str]
+) -> Iterator[None]:
     yield
     if request.node.get_closest_marker("logs_errors"):
         return
     errors = [r.getMessage() for r in caplog.get_records("call") if r.levelno >= logging.ERROR]
-    assert not errors, f"errors were logged: {errors}"
+    assert not errors + told_errors, f"errors were logged: {errors + told_errors}"

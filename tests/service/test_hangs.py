@@ -103,6 +103,7 @@ def watched_over(detector: Detector, folder: Path) -> Watched:
     )
 
 
+@pytest.mark.logs_errors
 def test_a_daemon_that_hangs_ends_and_the_next_one_goes_on(
     detector: Detector,
     powder_frames: tuple[SeriesStart, list[np.ndarray], list[Frame]],
