@@ -227,7 +227,7 @@ class Log(threading.Thread):
         """Read until the daemon ends."""
         assert self._process.stderr is not None
         for line in self._process.stderr:
-            kind = re.match(r"\S+ \[(\w+) *\] (.{0,30}?)(?:  |$)", line)
+            kind = re.match(r"\S+ \[(\w+) *\] (.{0,300}?)(?:  |$)", line)
             self.lines[" ".join(kind.groups()).strip() if kind else "(more)"] += 1
             if not kind or kind[1] in ("error", "critical"):
                 self.errors.append(line.rstrip())
