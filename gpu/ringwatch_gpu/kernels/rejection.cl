@@ -97,9 +97,11 @@ Sums median_clip(const Ring ring, SHARED Workspace *work) {
     count_coarse(ring, work);
     Noise rule = {centre, CLIP_SIGMAS * MAD_TO_SIGMA * median(ring, work), ring.gain, ring.floor};
     Sums kept = sum_noise(ring, rule, work);
-    for (uint pass = 0; pass < CLIP_PASSES; pass++) {
+    bool goes_on = true; /* until the mean stays, and with it all that follows */
+    for (uint pass = 0; pass < CLIP_PASSES && goes_on; pass++) {
         const Noise next = {mean_of(kept), 0, ring.gain, ring.floor};
         const Sums sums = sum_noise(ring, next, work);
+        goes_on = sums.count > 0 && mean_of(sums) != next.mean;
         if (sums.count > 0) {
             rule = next;
             kept = sums;
