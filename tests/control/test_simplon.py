@@ -58,6 +58,12 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(owner, "_LEAST_SILENCE_S", 0.1)
 
 
+@pytest.fixture
+def _hopeless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is waited for never comes."""
+    monkeypatch.setattr(simplon, "_WAIT_S", 0.05)
+
+
 def brief(order: Order, stream: Stream) -> Order:
     """Without time for a last image."""
     return Order(order.origin, order.n_frames, order.sentence, stream, {}, 0.0)
@@ -123,7 +129,7 @@ def test_a_refused_cancel_is_not_waited_for(
         assert time.monotonic() - begin_s < PATIENCE_S / 2
 
 
-@pytest.mark.usefixtures("_impatient")
+@pytest.mark.usefixtures("_hopeless")
 def test_a_detector_that_ignores_everything_is_a_failure_and_was_told_each_thing_once(
     detector: Detector, order: Order, stream: Stream, steps: list[str], actuator: Callable[[ControlUnit], Simplon]
 ) -> None:
@@ -257,7 +263,7 @@ def test_a_state_that_makes_no_sense_gives_no_command(order: Order, stream: Stre
     assert hostile.commands == []
 
 
-@pytest.mark.usefixtures("_impatient")
+@pytest.mark.usefixtures("_hopeless")
 @pytest.mark.parametrize(
     ("version", "used"),
     [

@@ -1,7 +1,7 @@
-"""A detector that others simulate (tickit-devices by Diamond, an EIGER2 16M) is stopped by the daemon, on both streams.
+"""A detector that others simulate (tickit-devices by Diamond, an EIGER2) is stopped by the daemon, on both streams.
 
-It lives in a process and an environment of its own, and sends real frames, each the same. Between it and the daemon
-stands a relay that counts the commands, and refuses those it is told to refuse.
+It lives in a process and an environment of its own, and sends the first rows of real frames, each the same. Between it
+and the daemon stands a relay that counts the commands, and refuses those it is told to refuse.
 """
 
 import socket
@@ -24,8 +24,9 @@ from ringwatch_gpu import exact
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".venv-tickit" / "bin" / "python"
-FRAME_TIME_S = 0.5
-FRAMES, ENOUGH = 200, 3
+FRAME_TIME_S = 0.25
+FRAMES, ENOUGH = 400, 3
+ROWS, COLUMNS = 256, 4096
 FORMATS = {"v1": "legacy", "v2": "cbor"}
 CONFIG = """
 - type: tickit_devices.eiger.Eiger
@@ -37,9 +38,9 @@ CONFIG = """
   stream_legacy_port: {v1}
   stream_cbor_port: {v2}
 """
-PONI = """poni_version: 2.1
+PONI = f"""poni_version: 2.1
 Detector: Detector
-Detector_config: {"pixel1": 7.5e-05, "pixel2": 7.5e-05, "max_shape": [4362, 4148], "orientation": 3}
+Detector_config: {{"pixel1": 7.5e-05, "pixel2": 7.5e-05, "max_shape": [{ROWS}, {COLUMNS}], "orientation": 3}}
 Distance: 0.3
 Poni1: 0.1636
 Poni2: 0.1556
@@ -110,7 +111,7 @@ def eiger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Eiger]:
     folder = tmp_path_factory.mktemp("tickit")
     config = folder / "eiger.yaml"
     config.write_text(CONFIG.format(**ports))
-    launch = [PYTHON, Path(__file__).with_name("tickit_launch.py"), "all", config]
+    launch = [PYTHON, Path(__file__).with_name("tickit_launch.py"), str(ROWS), str(COLUMNS), "all", config]
     process = subprocess.Popen(launch, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder)
     made = Eiger(ports)
     try:

@@ -24,8 +24,8 @@ from ringwatch_gpu.verification import Verification
 
 FILES = ("ge41rt_ceo2", "id11_dac", "pil1m_ceo2", "pil1m_fe3o4_map", "pil2m_ceo2_chess")
 TWO_PASS = 1e-7
-FRAMES = 12
-"""Of the 40 of the diamond anvil cell: a batch and a half."""
+FRAMES = 10
+"""Of the 40 of the diamond anvil cell: a batch and two."""
 
 
 @dataclass(frozen=True)
@@ -141,8 +141,10 @@ def test_pyfai_agrees_on_every_factor_of_the_normalization(recording: Load, cach
     assert all(item.agrees for item in comparison), comparison
 
 
-@pytest.mark.parametrize("name", FILES)
-@pytest.mark.parametrize("form", get_args(Form))
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [*zip(FILES, ("lanes", "groups", "groups", "lanes", "lanes"), strict=True), ("id11_dac", "lanes")],
+)
 def test_sums_are_those_of_numpy_bit_for_bit(
     device: cl.Device, recording: Load, pooled: Callable[[str], Words], name: str, form: Form
 ) -> None:
@@ -183,7 +185,7 @@ def test_each_frame_equals_numpy_and_two_pass_float64(device: cl.Device, recordi
             ok = ~(data.validity.invalid(frame) | geometry.mask)
             assert sums.signal[slot].sum() == frame[ok].sum(dtype=np.uint64)
             assert profiles.count[slot].sum() == ok.sum()
-        for slot in (0, 3):
+        for slot in (0, 1):
             alone = replace(data, frames=part[slot : slot + 1])
             found = RingProfile(*(getattr(profiles, field.name)[slot] for field in fields(RingProfile)))
             assert_same_profile(found, two_pass(alone), geometry.azimuth_fraction)

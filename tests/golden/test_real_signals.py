@@ -1,13 +1,16 @@
-"""Recorded frames with a dark, as floats and with negative counts, against two-pass float64 and pyFAI."""
+"""Recorded frames with a dark, as floats and with negative counts, against two-pass float64 and pyFAI.
+
+On one device: that all compute the same is for the tests of the kernels.
+"""
 
 from pathlib import Path
 
 import numpy as np
-import pyopencl as cl
 import pytest
 
 from ringwatch.stream.decompress import decode_into
 from ringwatch.stream.frames_file import FramesFile
+from ringwatch_gpu import devices
 from ringwatch_gpu.geometry import Geometry
 from ringwatch_gpu.validity import Validity
 from ringwatch_gpu.verification import Verification
@@ -36,28 +39,28 @@ def dark(recorded: Recorded) -> np.ndarray:
     return level + np.random.default_rng(2).normal(0, 2, frame.shape)
 
 
-def assert_agrees(frame: np.ndarray, geometry: Geometry, validity: Validity, device: cl.Device) -> None:
-    verification = Verification(geometry, frame.dtype, device, negatives=validity.lowest < 0)
+def assert_agrees(frame: np.ndarray, geometry: Geometry, validity: Validity) -> None:
+    verification = Verification(geometry, frame.dtype, devices.choose(), negatives=validity.lowest < 0)
     comparisons = verification.compare([frame], validity)
     assert comparisons
     assert all(one.agrees for one in comparisons), [one for one in comparisons if not one.agrees]
 
 
-def test_a_dark_is_taken_off_as_by_pyfai(device: cl.Device, recorded: Recorded, dark: np.ndarray) -> None:
+def test_a_dark_is_taken_off_as_by_pyfai(recorded: Recorded, dark: np.ndarray) -> None:
     frame, geometry = recorded
-    assert_agrees(frame, geometry.signed(dark=dark), Validity.of(frame.dtype), device)
+    assert_agrees(frame, geometry.signed(dark=dark), Validity.of(frame.dtype))
 
 
-def test_float_frames_are_integrated_as_by_pyfai(device: cl.Device, recorded: Recorded, dark: np.ndarray) -> None:
+def test_float_frames_are_integrated_as_by_pyfai(recorded: Recorded, dark: np.ndarray) -> None:
     """What a detector that takes the dark off itself would send."""
     frame, geometry = recorded
     floats = np.where(frame < 0, np.nan, frame - dark).astype(np.float32)
-    assert_agrees(floats, geometry.signed(), Validity.of(floats.dtype), device)
+    assert_agrees(floats, geometry.signed(), Validity.of(floats.dtype))
 
 
-def test_negative_counts_are_integrated_as_by_pyfai(device: cl.Device, recorded: Recorded, dark: np.ndarray) -> None:
+def test_negative_counts_are_integrated_as_by_pyfai(recorded: Recorded, dark: np.ndarray) -> None:
     frame, geometry = recorded
     lowest = -(2**31)
     signed = np.where(frame < 0, lowest, frame.astype(np.int64) - np.rint(dark).astype(np.int64)).astype(np.int32)
     assert (signed[~geometry.mask] < 0).any()
-    assert_agrees(signed, geometry, Validity.of(signed.dtype, [lowest]), device)
+    assert_agrees(signed, geometry, Validity.of(signed.dtype, [lowest]))

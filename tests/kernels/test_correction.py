@@ -20,7 +20,7 @@ from ringwatch_gpu.validity import Validity
 
 from . import synthetic
 
-SHAPE, BINS = (37, 53), 11
+SHAPE, BINS = synthetic.SHAPE, synthetic.BINS
 GEOMETRY = synthetic.geometry(SHAPE, BINS)
 RNG = np.random.default_rng(5)
 FLAT = RNG.uniform(0.8, 1.2, SHAPE).astype(np.float32)

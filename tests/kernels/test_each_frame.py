@@ -10,7 +10,7 @@ from ringwatch_gpu.validity import Validity
 
 from . import synthetic
 
-GEOMETRY = synthetic.geometry((41, 37), 12)
+GEOMETRY = synthetic.geometry(synthetic.SHAPE, synthetic.BINS)
 U2 = np.dtype("u2")
 FRAMES = synthetic.frames(3, GEOMETRY.shape, U2, 60)
 FRAMES[:, ::5, ::7] = 5000

@@ -30,7 +30,7 @@ FLOATS = (
     "averaged_variance",
     "bin_weights",
 )
-SHAPE, BINS = (37, 53), 11
+SHAPE, BINS = synthetic.SHAPE, synthetic.BINS
 
 
 @pytest.fixture(params=get_args(Form))
@@ -48,9 +48,14 @@ def test_evaluation_beyond_32_bits(device: cl.Device, form: Form) -> None:
     assert check(device, form, np.dtype("u4"), 4_000_000_000, 0.3).max() > 2**33
 
 
-@pytest.mark.parametrize(("shape", "bins"), [((1, 1), 1), ((3, 5), 40), ((2, 900), 1), ((97, 131), 300)])
-def test_evaluation_of_awkward_shapes(device: cl.Device, form: Form, shape: tuple[int, int], bins: int) -> None:
-    kind = np.dtype("u1")
+@pytest.mark.parametrize(
+    ("shape", "bins", "dtype"),
+    [((1, 1), 1, "u1"), ((3, 5), 40, "u2"), ((2, 900), 1, "u4"), ((97, 131), 300, "u1")],
+)
+def test_evaluation_of_awkward_shapes(
+    device: cl.Device, form: Form, shape: tuple[int, int], bins: int, dtype: str
+) -> None:
+    kind = np.dtype(dtype)
     integrator = BatchIntegrator(synthetic.geometry(shape, bins), kind, device, form)
     integrator.slots[:] = synthetic.frames(8, shape, kind, 200, 0.1)
     integrator.integrate(8, Validity.of(kind))

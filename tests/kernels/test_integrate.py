@@ -22,8 +22,7 @@ from ringwatch_gpu.validity import Validity
 from . import synthetic
 
 SHAPES_AND_BINS = [((1, 1), 1), ((3, 5), 40), ((37, 53), 11), ((64, 64), 1), ((97, 131), 300), ((97, 131), 2)]
-SHAPE, BINS = (37, 53), 11
-"""One of them; those that serve many tests are compiled once."""
+SHAPE, BINS = synthetic.SHAPE, synthetic.BINS
 
 
 @pytest.fixture(params=get_args(Form))

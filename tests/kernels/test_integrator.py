@@ -16,8 +16,8 @@ from ringwatch_gpu.summed_image import image_profile
 from ringwatch_gpu.validity import Validity
 from tests.kernels import synthetic
 
-SHAPE, U2 = (20, 30), np.dtype("u2")
-RINGS = synthetic.geometry(SHAPE, 7)
+SHAPE, U2 = synthetic.SHAPE, np.dtype("u2")
+RINGS = synthetic.geometry(SHAPE, synthetic.BINS)
 FRAMES = synthetic.frames(19, SHAPE, U2, 50, invalid=0.2)
 Source = Callable[[np.ndarray, Path], Iterable[np.ndarray]]
 
@@ -121,7 +121,7 @@ def test_no_frames_are_no_sums_and_no_image(device: cl.Device) -> None:
 
 
 WRONG = {
-    "another shape among them": ([FRAMES[0], FRAMES[1, :10]], r"\(10, 30\) does not fit"),
+    "another shape among them": ([FRAMES[0], FRAMES[1, :10]], r"\(10, 53\) does not fit"),
     "another shape": (FRAMES[:, :10], "does not fit"),
     "a row": (FRAMES[0, 0], r"shape \(\) does not fit"),
     "another type": ([*FRAMES[:9], FRAMES[9].astype("u4")], "uint32 among frames of uint16"),

@@ -20,9 +20,8 @@ from ringwatch_gpu.validity import Validity
 
 from . import synthetic
 
-SHAPES_AND_BINS = [((1, 1), 1), ((3, 5), 40), ((2, 900), 1), ((37, 53), 11), ((97, 131), 300)]
 U4 = np.dtype("u4")
-SHAPE, BINS = (37, 53), 11
+SHAPE, BINS = synthetic.SHAPE, synthetic.BINS
 ONE_FRAME = 2.0**30
 """Weight of a pixel of norm 1 that was valid in one frame."""
 
@@ -76,7 +75,7 @@ def spotty(shape: tuple[int, int], mean: float, n_frames: int = 10) -> NDArray[n
     return frames
 
 
-@pytest.mark.parametrize(("shape", "bins"), SHAPES_AND_BINS)
+@pytest.mark.parametrize(("shape", "bins"), [*synthetic.AWKWARD, (SHAPE, BINS)])
 @pytest.mark.parametrize("mean", [0.03, 40])
 def test_profiles_are_those_of_the_specification(
     device: cl.Device, form: Form, shape: tuple[int, int], bins: int, mean: float
@@ -92,15 +91,16 @@ def test_error_models_are_those_of_the_specification(
     device: cl.Device, form: Form, model: ErrorModel, mean: float
 ) -> None:
     for rejection in rejections(device, form, model):
-        integrator = summed(synthetic.geometry((61, 47), 13), device, form, rejection, spotty((61, 47), mean))
+        integrator = summed(synthetic.geometry(SHAPE, BINS), device, form, rejection, spotty(SHAPE, mean))
         assert_specified(integrator, rejection, 10)
 
 
 def test_pieces_are_of_the_image_as_it_was_when_they_were_begun(device: cl.Device, form: Form) -> None:
     """Frames that are added between two pieces do not come in."""
-    frames = spotty((61, 47), 30, 8)
+    shape, bins = synthetic.AWKWARD[-1]
+    frames = spotty(shape, 30, 8)
     for rejection in rejections(device, form):
-        integrator = summed(synthetic.geometry((61, 47), 300), device, form, rejection, frames)
+        integrator = summed(synthetic.geometry(shape, bins), device, form, rejection, frames)
         whole = integrator.reject_outliers(8)
         integrator.begin_rejection(8)
         found = None
@@ -117,7 +117,7 @@ def test_pieces_are_of_the_image_as_it_was_when_they_were_begun(device: cl.Devic
 
 def test_a_new_image_gives_up_what_was_begun(device: cl.Device, form: Form) -> None:
     rejection = rejections(device, form)[0]
-    integrator = summed(synthetic.geometry((5, 7), 3), device, form, rejection, spotty((5, 7), 30, 8))
+    integrator = summed(synthetic.geometry(SHAPE, BINS), device, form, rejection, spotty(SHAPE, 30, 8))
     integrator.begin_rejection(8)
     integrator.clear()
     assert not integrator.is_rejecting
@@ -125,7 +125,7 @@ def test_a_new_image_gives_up_what_was_begun(device: cl.Device, form: Form) -> N
 
 def test_a_rehearsal_leaves_no_trace(device: cl.Device, form: Form) -> None:
     rejection = rejections(device, form)[0]
-    integrator = summed(synthetic.geometry((31, 29), 9), device, form, rejection, spotty((31, 29), 30, 8))
+    integrator = summed(synthetic.geometry(SHAPE, BINS), device, form, rejection, spotty(SHAPE, 30, 8))
     integrator.rehearse()
     assert not any(image.any() for image in integrator.read_image())
     integrator.integrate(8, Validity.of(U4))

@@ -19,8 +19,11 @@ def form(request: pytest.FixtureRequest) -> Form:
     return request.param
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (3, 700), (1100, 5), (600, 530)])
+@pytest.mark.parametrize(
+    ("shape", "form"), [((1, 1), "lanes"), ((3, 700), "groups"), ((1100, 5), "lanes"), ((600, 530), "groups")]
+)
 def test_blocks_are_those_of_the_specification(device: cl.Device, form: Form, shape: tuple[int, int]) -> None:
+    """Small images are made by one and the same kernel for both forms."""
     geometry, dtype = synthetic.geometry(shape, 11), np.dtype("u4")
     integrator = BatchIntegrator(geometry, dtype, device, form)
     integrator.slots[:] = synthetic.frames(8, shape, dtype, 4_000_000_000, 0.3)

@@ -70,8 +70,10 @@ class Fed:
 
 
 @pytest.fixture
-def fed(tmp_path: Path, device: cl.Device, clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fed]:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+def fed(
+    tmp_path: Path, device: cl.Device, clock: FakeClock, cache_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Fed]:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache_home))
     (tmp_path / "shapeless.poni").write_text(PONI)
     opened = Fed(device, clock, poni=tmp_path / "shapeless.poni")
     yield opened

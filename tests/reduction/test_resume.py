@@ -32,8 +32,8 @@ CASES = [(name, 4) for name in KINDS] + [("counts", 1), ("counts", 11)]
 
 
 @pytest.fixture(autouse=True)
-def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+def files(tmp_path: Path, cache_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache_home))
     (tmp_path / "detector.poni").write_text(PONI)
     np.save(tmp_path / "dark.npy", np.random.default_rng(2).random(SHAPE))
 
