@@ -8,7 +8,7 @@ Shapes are (rows, columns).
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -702,6 +702,10 @@ class SavedState:
     dummies: tuple[int | float, ...]
     elapsed_s: float
     is_running: bool
+
+    def again(self) -> SeriesStart:
+        """Its series, which goes on from here."""
+        return replace(self.start, fates=self.start.fates.copy(), resumed=self)
 
 
 @dataclass(frozen=True, slots=True)

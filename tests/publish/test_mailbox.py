@@ -1,10 +1,11 @@
 import threading
+from dataclasses import replace
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ringwatch.messages import FrameRows, Profile, SeriesEvent, Snapshot, Status
+from ringwatch.messages import FrameRows, Profile, SavedState, SeriesEvent, SeriesStart, Snapshot, Status
 from ringwatch.publish.mailbox import Mailbox, size_bytes
 
 LARGE = 1 << 30
@@ -110,3 +111,29 @@ def test_whatever_is_put_the_order_holds_the_newest_stays_and_the_bound_is_kept(
     lost = [result for result in kept if not any(result is one for one in got)]
     assert mailbox.dropped >= len(lost)
     assert mailbox.dropped == 0 or sum(map(size_bytes, put)) > max_bytes
+
+
+def state(results, generation=1):
+    origin = replace(results.origin, generation=generation)
+    return SavedState(replace(results.result(), origin=origin), SeriesStart(17), (), 0, (), 0.0, is_running=True)
+
+
+def test_a_saved_state_replaces_the_one_before_but_not_that_of_another_generation(results):
+    """Rows belong to the newest state before them: after a failure of the device the last one counts."""
+    mailbox, put = Mailbox(LARGE), [state(results), results.rows(), state(results), results.event(), state(results, 2)]
+    for result in put:
+        mailbox.put(result)
+    assert mailbox.get(0) == put[1:]
+
+
+def test_a_saved_state_gives_way_before_any_row_does(results):
+    rows, saved = results.rows(), state(results)
+    mailbox = Mailbox(2 * size_bytes(rows) + size_bytes(saved) - 1)
+    for result in (saved, rows, rows):
+        mailbox.put(result)
+    assert mailbox.get(0) == [rows, rows]
+    for result in (rows, rows, saved):
+        mailbox.put(result)
+    assert mailbox.get(0) == [rows, rows]
+    mailbox.put(saved)
+    assert mailbox.get(0) == [saved]

@@ -26,7 +26,7 @@ def stored(results: Any) -> StoredState:
         (75e-6, 172e-6), 60000, image % 7 == 0, (image / 7).astype(np.float32), False, result.origin.sample,
         joined=True, dummy=-32768, fates=Fates(9, 5, duplicate=4),
     )  # fmt: skip
-    state = SavedState(result, start, ((0, 3), (7, 9)), 5, (-1, 2.5), 12.5, is_running=True)
+    state = SavedState(result, start, ((0, 3), (7, 9)), 5, (7, 65534), 12.5, is_running=True)
     return StoredState(state, LiveMark("LaB6_000017", {"frames": 5, "snapshots": 1}), was_told=True)
 
 
@@ -93,6 +93,8 @@ DAMAGES: dict[str, tuple[str, object]] = {
     "no type at all": ("dtype", "hello"),
     "frames below zero": ("n_frames", -1),
     "dummies that are none": ("dummies", '{"values": ["x"]}'),
+    "dummies that no pixel can have": ("dummies", '{"values": [65536]}'),
+    "dummies between two values": ("dummies", '{"values": [2.5]}'),
     "a live file elsewhere": ("live", '{"name": "../x", "rows": {}}'),
     "rows that are none": ("live", '{"name": "x", "rows": {"frames": -1}}'),
     "fates that are none": ("fates", "{}"),

@@ -82,6 +82,14 @@ def test_a_resumed_series_takes_the_frames_that_are_wanted_and_lists_the_rest(un
     assert played.fates() == Fates(7, 3, duplicate=2, missing=1)
 
 
+def test_after_a_crash_a_number_that_begins_again_is_another_series() -> None:
+    """Numbers of v1 begin at 1 when the detector is switched on; a header that was heard before the crash is gone."""
+    played = Played()
+    played.out += played.table.resume(start(1, "made up"), IntervalSet.of([(0, 2)]), 0.0)
+    played.feed(start(1), frame(0), at_s=1.0)
+    assert played.story == ["start 1", "end 1 abandoned", "start 1", "0"]
+
+
 def test_a_resumed_series_of_which_nothing_comes_is_over() -> None:
     played = Played()
     played.out += played.table.resume(start(1, "01ABC"), IntervalSet.of([(0, 2)]), 0.0)

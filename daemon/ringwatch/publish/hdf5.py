@@ -197,7 +197,7 @@ class Hdf5Publisher:
         """A new accumulation. A generation that begins inside a series is known by its first rows only."""
         if self._event is None:
             raise PublishError(f"rows of series {first.origin.series} came before its start")
-        earlier = self._state.earlier_rows(first.origin, is_open=self._live is not None)
+        earlier = self._state.earlier_rows(first.origin, self._live.event.origin if self._live else None)
         if self._live and earlier:
             self._live.close()
         elif self._live:

@@ -6,10 +6,12 @@ The file is written under SWMR: it can be read by any number of processes meanwh
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from math import inf
+from errno import EDQUOT, ENOSPC
+from math import inf, nan
 from pathlib import Path
 
 import h5py
+import numpy as np
 import structlog
 
 from ringwatch.messages import Decision, FrameRows, Profile, RingTable, SeriesEvent, SeriesResult, Snapshot
@@ -216,7 +218,7 @@ class LiveFile:
 
     def _created(self) -> h5py.File:
         """A new file. It gets its name once it is under SWMR: a file of a process killed before that does not open."""
-        earlier, self._earlier = self._earlier, None
+        earlier = self._earlier
         if earlier is not None and earlier.name and live_path(self._folder, earlier.name).exists():
             return self._taken_over(earlier)
         name = free_name(self._folder, self._stem)
@@ -230,11 +232,16 @@ class LiveFile:
     def _taken_over(self, earlier: LiveMark) -> h5py.File:
         """A new file with the rows of an earlier one that still hold, in its place."""
         path = live_path(self._folder, earlier.name)
-        with self._part_of(path) as part:
-            self._n_flushed = _copy_rows(path, part, earlier.rows)
-            file = self._file = self._under_swmr(part)
-            part.replace(path)
-        self.name = earlier.name
+        try:
+            with self._part_of(path) as part:
+                self._n_flushed = _copy_rows(path, part, earlier.rows)
+                file = self._file = self._under_swmr(part)
+                part.replace(path)
+        except HDF5_ERRORS as error:
+            if not _is_full(error):
+                self._earlier = None  # else the next call would fail as well
+            raise
+        self.name, self._earlier = earlier.name, None
         return file
 
     @contextmanager
@@ -292,11 +299,29 @@ def _copy_rows(old: Path, new: Path, rows: Mapping[str, int]) -> int:
     ):
         for name in nexus.TABLES:
             for part in _first(before["entry"][name], rows.get(name, 0)):
-                kept = {column: values for column, values in part.items() if column in file["entry"][name]}
+                kept = _as_in(file["entry"][name], part)
                 size_bytes = sum(values.nbytes for values in kept.values())
                 reserve(file.id.get_vfd_handle(), file.id.get_filesize() + 2 * size_bytes)
                 nexus.append(file["entry"][name], kept)
         return nexus.n_rows(file["entry/frames"])
+
+
+def _as_in(table: h5py.Group, part: Columns) -> Columns:
+    """Rows with all columns of a table and no others: the configuration may have changed what is stored."""
+    length = len(next(iter(part.values())))
+    return {
+        name: part[name] if name in part else np.full((length, *column.shape[1:]), _nothing(column.dtype), column.dtype)
+        for name, column in table.items()
+    }
+
+
+def _nothing(dtype: np.dtype[np.generic]) -> float:
+    return nan if dtype.kind == "f" else 0
+
+
+def _is_full(error: Exception) -> bool:
+    """Whether there was no room on the disk: that may be mended."""
+    return isinstance(error, OSError) and error.errno in (ENOSPC, EDQUOT)
 
 
 def _first(table: h5py.Group, n_rows: int) -> Iterator[Columns]:

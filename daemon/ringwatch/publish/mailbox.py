@@ -22,7 +22,8 @@ _Key = tuple[object, ...]
 class Mailbox:
     """Results waiting for one publisher, bounded in bytes.
 
-    When it is full the oldest frame rows are dropped, then the oldest of anything; the newest result always stays.
+    When it is full saved states are dropped, then the oldest frame rows, then the oldest of anything; the newest result
+    always stays, unless it is a saved state.
 
     Parameters
     ----------
@@ -85,8 +86,10 @@ class Mailbox:
 
     def _key(self, result: Result) -> _Key:
         """Results of equal keys replace each other; an ended series keeps its last ones beside those of the next."""
-        if isinstance(result, Status | SavedState):
-            return (type(result),)
+        if isinstance(result, Status):
+            return (Status,)
+        if isinstance(result, SavedState):
+            return (SavedState, *result.result.origin.key)
         if isinstance(result, Snapshot):
             return (Snapshot, result.origin.unique_id, result.origin.generation)
         if isinstance(result, Profile):
@@ -104,6 +107,9 @@ class Mailbox:
             self.dropped += 1
 
     def _oldest(self) -> _Key:
+        state = next((key for key in self._waiting if key[0] is SavedState), None)
+        if state is not None:  # the next one says more
+            return state
         newest = next(reversed(self._waiting))
         if self._rows and self._rows[0] != newest:
             return self._rows.popleft()

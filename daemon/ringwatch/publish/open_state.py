@@ -5,10 +5,11 @@ from pathlib import Path
 
 import structlog
 
-from ringwatch.messages import Origin, SavedState, SeriesResult
+from ringwatch.messages import Origin, SavedState
 from ringwatch.publish.file_names import file_stem, final_path, free_name
 from ringwatch.publish.live_file import LiveFile
-from ringwatch.publish.result_file import ResultFileError
+from ringwatch.publish.nexus import HDF5_ERRORS
+from ringwatch.publish.result_file import ResultFileError, read_result
 from ringwatch.publish.state_file import LiveMark, StoredState, read_state, write_state
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -35,13 +36,26 @@ class OpenState:
         self._new: SavedState | None = None
         self._written: Origin | None = None
         self._mark = LiveMark()
-        self._left: SavedState | None = None
+        self._n_frames = 0
+        self._is_left = self._is_failing = False
         self.told = ""
 
     # ------------------------------------------------------------------------------------------------ after a crash
 
     def resume(self) -> StoredState | None:
-        """What a crash has left; None where the last daemon ended well."""
+        """What a crash has left; None where the last daemon ended well, or nobody can read it."""
+        try:
+            stored = self._stored()
+        except OSError as error:
+            _log.warning("what was saved before a crash is out of reach", path=str(self._path), problem=str(error))
+            return None
+        if stored is not None:
+            self._note(stored.state, stored.live)
+            self._is_left = True
+            self.told = stored.state.result.origin.unique_id if stored.was_told else ""
+        return stored
+
+    def _stored(self) -> StoredState | None:
         if not self._path.exists():
             return None
         try:
@@ -51,39 +65,46 @@ class OpenState:
             self._path.rename(aside)
             _log.warning("what was saved before a crash cannot be read", kept_as=str(aside), problem=error.problem)
             return None
-        if stored.live.name and final_path(self._path.parent, stored.live.name).exists():
+        if self._has_result(stored):
             self._path.unlink()  # killed in the moment after the result was written
             return None
-        self._left, self._mark, self._written = stored.state, stored.live, stored.state.result.origin
-        self.told = self._written.unique_id if stored.was_told else ""
         return stored
 
-    def earlier_rows(self, origin: Origin, *, is_open: bool) -> LiveMark | None:
+    def _has_result(self, stored: StoredState) -> bool:
+        path = final_path(self._path.parent, stored.live.name)
+        try:
+            return bool(stored.live.name) and read_result(path).origin.key == stored.state.result.origin.key
+        except ResultFileError:
+            return False
+
+    def earlier_rows(self, origin: Origin, live: Origin | None) -> LiveMark | None:
         """Where the rows of an accumulation that begins are, if it goes on from what was saved last.
 
-        If it does not, what a crash has left becomes a result of its own.
+        If it does not, what was saved becomes a result of its own.
 
         Parameters
         ----------
-        is_open
-            The accumulation before it has no result yet: it was not a crash, but the device that failed.
+        live
+            The accumulation that has no result yet: it was not a crash, but the device that failed.
         """
-        last, left, self._left = self._written, self._left, None
-        if last is not None and (left is not None or is_open) and _follows(origin, last):
+        last = self._written
+        if last is None or not (self._is_left or (live is not None and live.key == last.key)):
+            return None
+        if _follows(origin, last):
+            self._is_left = False
             return self._mark
-        if left is not None:
-            self._keep(left.result)
+        self._keep(last)
         return None
 
-    def _keep(self, result: SeriesResult) -> None:
-        stem = file_stem("{sample}_{series:06d}_crashed", result.origin.sample, result.origin.series)
+    def _keep(self, last: Origin) -> None:
+        stem = file_stem("{sample}_{series:06d}_crashed", last.sample, last.series)
         path = final_path(self._path.parent, free_name(self._path.parent, stem))
-        if result.n_frames:
-            self._path.rename(path)
-            _log.warning("what was saved before a crash is a result now, not added to", path=str(path))
-        else:
+        if not self._n_frames:
             self._path.unlink(missing_ok=True)
-        self._written = None
+        elif self._path.exists():
+            self._path.rename(path)
+            _log.warning("what was saved is a result of its own now, not added to", path=str(path))
+        self._written, self._is_left = None, False
 
     # ------------------------------------------------------------------------------------------------------ from now on
 
@@ -97,16 +118,27 @@ class OpenState:
         return self._new is not None
 
     def write(self, live: LiveFile) -> None:
-        """Write what was taken, all rows of the live file being flushed; raises what `write_state` raises."""
-        state = self._new
-        if state is None:
+        """Write what was taken, all rows of the live file being flushed.
+
+        Where that fails the file of before stays: the live file and the result do not have to wait for it.
+        """
+        state, self._new = self._new, None
+        if state is None or state.result.origin.key != live.event.origin.key:
             return
-        origin = state.result.origin
-        if origin.key == live.event.origin.key:
-            mark = live.mark
-            write_state(self._path, StoredState(state, mark, self.told == origin.unique_id), self._config)
-            self._written, self._mark = origin, mark
-        self._new = None
+        self._note(state, live.mark)
+        stored = StoredState(state, self._mark, self.told == state.result.origin.unique_id)
+        try:
+            write_state(self._path, stored, self._config)
+        except (ResultFileError, *HDF5_ERRORS) as error:
+            if not self._is_failing:
+                _log.warning("not saved: a crash would cost more", path=str(self._path), problem=str(error))
+            self._is_failing = True
+        else:
+            self._is_failing = False
+
+    def _note(self, state: SavedState, mark: LiveMark) -> None:
+        """Remember what was saved last, but none of its arrays."""
+        self._written, self._mark, self._n_frames = state.result.origin, mark, state.result.n_frames
 
     def forget(self, origin: Origin) -> None:
         """An accumulation is over, and its file written: nobody has to go on from it."""

@@ -259,7 +259,7 @@ def reading(path: Path) -> Iterator[CheckedGroup]:
             yield CheckedGroup(file, "/entry")
     except FileNotFoundError as error:
         raise ResultFileError(path, "no such file") from error
-    except (*HDF5_ERRORS, TypeError) as error:
+    except (*HDF5_ERRORS, TypeError, MemoryError) as error:
         raise ResultFileError(path, f"is no result file, or a damaged one: {error}") from error
 
 

@@ -16,13 +16,15 @@ import numpy as np
 
 from ringwatch.messages import SavedState, SeriesResult, SeriesStart
 from ringwatch.publish import nexus
-from ringwatch.publish.checked_hdf5 import MAX_ELEMENTS, CheckedGroup
+from ringwatch.publish.checked_hdf5 import CheckedGroup
 from ringwatch.publish.disk import put_in_place_of, reserve
 from ringwatch.publish.result_file import StoredResult, fates_of, fates_tree, reading, stored_result, write_result
 
 MAX_INTERVALS = 1 << 16
 """Of frame numbers, as many as are kept in memory."""
-MAX_DUMMIES = 16
+MAX_PIXELS = 1 << 26
+"""Of a frame, as many as the detector's may have."""
+MAX_DUMMIES = 4
 _SAID = {
     "frames_expected": "<i8",
     "frame_time_s": "<f8",
@@ -97,12 +99,13 @@ def read_state(path: Path) -> StoredState:
     """
     with reading(path) as entry:
         result, resume = stored_result(entry), entry.group("resume")
+        start = _start(result, resume)
         state = SavedState(
             result=SeriesResult(**{member.name: getattr(result, member.name) for member in fields(SeriesResult)}),
-            start=_start(result, resume),
+            start=start,
             frames=_frames(resume),
             n_frames=resume.count("n_frames"),
-            dummies=_dummies(resume),
+            dummies=_dummies(resume, start.dtype),
             elapsed_s=resume.number("elapsed_s", "<f8"),
             is_running=resume.number("is_running", "?"),
         )
@@ -149,8 +152,9 @@ def _numbers(stored: StoredState) -> dict[str, Any]:
 
 
 def _start(result: StoredResult, resume: CheckedGroup) -> SeriesStart:
-    origin = result.origin
-    shape = _shape(resume)
+    origin, shape = result.origin, _shape(resume)
+    if not all(value is None or isinstance(value, str | int | float) for value in result.header.values()):
+        raise ValueError("/entry/ringwatch/header has values that are no scalars")
     planes = {
         name: resume.array(name, dtype, shape) if name in resume else None
         for name, dtype in (("pixel_mask", "?"), ("flatfield", "<f4"))
@@ -173,7 +177,7 @@ def _start(result: StoredResult, resume: CheckedGroup) -> SeriesStart:
 
 def _shape(resume: CheckedGroup) -> tuple[int, int]:
     rows, columns = resume.array("shape", "<i8", (2,)).tolist()
-    if min(rows, columns) < 1 or rows * columns > MAX_ELEMENTS:
+    if min(rows, columns) < 1 or rows * columns > MAX_PIXELS:
         raise ValueError(f"/entry/resume/shape is {rows} x {columns}")
     return rows, columns
 
@@ -197,11 +201,22 @@ def _frames(resume: CheckedGroup) -> tuple[tuple[int, int], ...]:
     return tuple((int(first), int(last)) for first, last in intervals)
 
 
-def _dummies(resume: CheckedGroup) -> tuple[int | float, ...]:
+def _dummies(resume: CheckedGroup, dtype: np.dtype[np.generic] | None) -> tuple[int | float, ...]:
     values = resume.tree("dummies").get("values")
-    if not isinstance(values, list) or len(values) > MAX_DUMMIES or not {type(v) for v in values} <= {int, float}:
-        raise ValueError(f"/entry/resume/dummies are no numbers, or more than {MAX_DUMMIES}")
+    if not isinstance(values, list) or len(values) > MAX_DUMMIES or not all(_is_pixel(v, dtype) for v in values):
+        raise ValueError(f"/entry/resume/dummies are no values of pixels, or more than {MAX_DUMMIES}")
     return tuple(values)
+
+
+def _is_pixel(value: Any, dtype: np.dtype[np.generic] | None) -> bool:
+    """Whether a pixel of this type can have this value."""
+    if dtype is None or type(value) not in (int, float):
+        return False
+    try:
+        with np.errstate(over="ignore"):
+            return bool(np.array([value], dtype)[0] == value)
+    except (OverflowError, ValueError):
+        return False
 
 
 def _live_mark(resume: CheckedGroup) -> LiveMark:

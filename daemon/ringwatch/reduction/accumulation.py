@@ -59,7 +59,7 @@ class Accumulation:
         self._statistics = SpotStatistics.of(geometry, settings.d_spacings_A, fraction)
         digest = sums_digest(geometry, reference, tells_noise=settings.tells_noise)
         self.origin = Origin(start.series, start.unique_id, _sample_of(start), FIRST_GENERATION, digest)
-        self._start, self._begins_s = start, 0.0
+        self._start, self._begins_s = replace(start, resumed=None), 0.0
         self._fates, self._fates_before = Fates(), Fates()
         self._measured_s = self._first_s = self._last_s = 0.0
         self._saved: SeriesResult | None = None
@@ -73,11 +73,13 @@ class Accumulation:
         Raises
         ------
         ValueError
-            Another geometry, mask or monitor: these sums cannot be added to.
+            Another geometry, mask, monitor or window: these sums cannot be added to.
         """
         made, saved, fates = cls(start, geometry, settings, clock), state.result, state.start.fates
         if made.origin.digest != saved.origin.digest:
             raise ValueError("the geometry, the mask or the monitor has changed")
+        if saved.window != made._window_text:
+            raise ValueError(f"the window was {saved.window}, and is {made._window_text} now")
         made.origin = replace(saved.origin, generation=saved.origin.generation + 1)
         made._fates, made._fates_before = saved.fates.since(fates), fates.since(saved.fates)
         made._measured_s, made._saved = state.elapsed_s, saved
@@ -192,10 +194,16 @@ class Accumulation:
         """
         if not self.n_frames or self.is_over:
             return None
-        self.is_over = True
         missing = () if self.origin.accumulation else missing
         has_image = self._settings.adds_up and self.n_frames > 1
-        return self._result(reason, missing, self._start.fates, has_image=has_image)
+        result = self._result(reason, missing, self._start.fates, has_image=has_image)
+        self.is_over = True  # not before: the device may fail
+        return result
+
+    @property
+    def _window_text(self) -> str:
+        """Of which frames the sums are."""
+        return "all" if self._settings.window.kind == "last" else self._settings.window_text
 
     def so_far(self, fates: Fates) -> SeriesResult:
         """The results so far, with these counters of its last series, and all that is needed to go on from them."""
@@ -228,7 +236,7 @@ class Accumulation:
             missing=missing,
             poni=self.geometry.poni,
             versions=settings.versions,
-            window="all" if settings.window.kind == "last" else settings.window_text,
+            window=self._window_text,
             monitor_reference=reference,
             exposure=None if reference is None else exposure,
             image_lost_exposure=integrator.read_lost_exposure() if integrator else None,

@@ -148,7 +148,7 @@ class Accumulator:
         Raises
         ------
         ValueError
-            They do not fit: of another shape, or some are missing.
+            They do not fit: of another shape, some are missing, or they contradict each other.
         """
         if result.sums is None or result.sums.shape != self.union.words.shape:
             raise ValueError("its sums are missing, or of another shape")
@@ -161,6 +161,10 @@ class Accumulator:
         self.integrator.restore_image(result.image_sum, result.image_lost, result.image_lost_exposure, squares)
         self.union = union
         self.exposure = result.n_frames if result.exposure is None else result.exposure
+        try:
+            self._verify()
+        except DeviceError as error:  # else the next evaluation would fail, here and wherever they are restored
+            raise ValueError(f"its sums and its image contradict each other: {error}") from error
 
     def sample(self, slot_set: int = 0) -> None:
         """Take the azimuthal sectors of the first frame of the batch that was added last."""
@@ -287,6 +291,14 @@ class Accumulator:
     def _frame_profiles(self, profiles: RingProfile, rows: Words) -> FrameProfiles:
         sem, sums = self._modelled(profiles, rows).sem, rows if self._keeps_frame_sums else None
         return FrameProfiles("mean", profiles.intensity.astype(np.float32), sem.astype(np.float32), sums)
+
+    def _verify(self) -> None:
+        """Compare the summed image with the sums; raises DeviceError."""
+        split = self.integrator.split_image(self.exposure)
+        if split is None:
+            self._check(self.integrator.evaluate_image(self.exposure))
+        else:
+            self._check_split(split.summed)
 
     def _check(self, image: ImageSums) -> None:
         size, total = self.union.words.shape[-1], image.signal.astype(np.int64, copy=False)

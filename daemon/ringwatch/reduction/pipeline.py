@@ -4,6 +4,8 @@ One turn takes a batch from the queue, decodes it into the slots, integrates it,
 row for each frame; at intervals it evaluates the summed image. Series begin and end between batches.
 """
 
+import traceback
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from threading import Thread
@@ -45,6 +47,9 @@ from ringwatch_gpu.validity import SUPPORTED
 
 FLUSH_S = 0.1
 """A batch that is not full is reduced when its oldest frame has waited this long."""
+
+_NOT_THE_NEXT = 2
+"""Generations between sums that could not be added to and those that begin anew: the next one has the rows of both."""
 
 GetBatch = Callable[[int, float], Sequence[StreamMessage]]
 """(largest batch, seconds its oldest frame may wait) -> messages of one kind, empty if nothing came for a while."""
@@ -98,7 +103,8 @@ class Reduction:
         self._kept: Accumulation | None = None
         self._filling: Filling | None = None
         self._refused: SeriesStart | None = None
-        self._starting: SeriesStart | None = None
+        self._batch: Sequence[StreamMessage] = ()
+        self._again: deque[Sequence[StreamMessage]] = deque()
         self._shapeless: SeriesStart | None = None
         self._refusal = ""
         self._is_to_begin_anew = self._is_sample_over = False
@@ -108,7 +114,7 @@ class Reduction:
         self._state: SavedState | None = None
 
     def step(self) -> None:
-        """One turn: at most one batch, or one start or end of a series.
+        """One turn: at most one batch, or one start or end of a series; after a failure of the device some more.
 
         Raises
         ------
@@ -121,7 +127,8 @@ class Reduction:
             self._recover(error)
 
     def _make_turn(self) -> None:
-        self._do_what_was_asked()
+        if not self._again:
+            self._do_what_was_asked()
         if self._filling is None:
             self._take()
         if self._filling is not None and self._series is not None:
@@ -129,15 +136,14 @@ class Reduction:
         if self._series is not None:
             self._series.keep_up()
             self._series.go_on_rejecting()
-        if self._series is not None and self._is_to_be_saved(self._series):
-            self._save(self._series)
+        self._save_if_due()
         if self._throughput.is_due():
             self._publish(self._status())
 
     def conclude(self, reason: str) -> None:
         """End the accumulation that goes on over several series, if there is one, and publish its final results."""
-        kept, self._kept = self._kept, None
-        result = kept.result(reason) if kept is not None else None
+        result = self._kept.result(reason) if self._kept is not None else None
+        self._kept = None
         if result is not None:
             self._publish(result)
 
@@ -164,49 +170,56 @@ class Reduction:
         self._filler.close()
 
     def _recover(self, error: Exception) -> None:
-        """Begin the series again, from what was saved last, on the same device or on another one."""
-        start = self._start_again()
-        if start is None:
+        """Begin again from what was saved last, on the same device or on another one."""
+        again = self._to_be_done_again()
+        if again is None:
             raise error
-        self._integrator = self._filling = self._series = None
-        is_going_on = False
-        while not is_going_on:
-            self._ladder.step_down(error)
-            try:
-                self._start(start)
-                is_going_on = True
-            except DEVICE_ERRORS as again:
-                error = again
-        if self._series is not None:
-            self._save(self._series)
+        traceback.clear_frames(error.__traceback__)  # they hold memory of the device
+        self._integrator = self._filling = self._series = self._kept = None
+        self._batch = ()
+        self._ladder.step_down(error)
+        self._again.extendleft(reversed(again))
+        while self._again:
+            self.step()
 
-    def _start_again(self) -> SeriesStart | None:
-        """With what the series goes on that runs or was about to; None where that is not known."""
-        state, series = self._state, self._series
-        if self._starting is not None:
-            return self._starting if self._kept is None else None
-        if state is None or series is None or not series.can_go_on_from(state):
+    def _to_be_done_again(self) -> list[Sequence[StreamMessage]] | None:
+        """What leads to where the device failed; None where that is not known."""
+        series, batch = self._series, self._batch
+        if series is None or any(isinstance(message, SeriesStart) for message in batch):
+            before = self._kept_again()
+            return [*before, batch] if before or (batch and before is not None) else None
+        ending = [batch] if any(isinstance(message, SeriesEnd) for message in batch) else []
+        if ending and series.accumulation.is_over:
+            return []
+        state = series.to_go_on_from(self._state)
+        return None if state is None else [[series.lose_all_since(state, self._filling)], *ending]
+
+    def _kept_again(self) -> list[Sequence[StreamMessage]] | None:
+        """What leads to the sums that are kept between two series; None where that is not known."""
+        kept, state = self._kept, self._state
+        if kept is None or not kept.n_frames:
+            return []
+        if state is None or state.is_running or state.result.origin.key != kept.origin.key:
             return None
-        if self._filling is not None:
-            self._filling.finish()  # nobody writes to the slots any more
-        series.lose_all_since(state)
-        return replace(series.start, dtype=state.start.dtype, resumed=state)
+        return [[state.again()], [SeriesEnd(state.start.series, state.start.unique_id)]]
 
     def _do_what_was_asked(self) -> None:
         if self._is_to_begin_anew:
-            self._is_to_begin_anew = False
             if self._series is None:
                 self.conclude("reset")
             else:
                 self._series.begin_anew()
+            self._is_to_begin_anew = False  # not before: the device may fail
         if self._is_sample_over and self._series is None:  # the frames of a running series are of the sample before
-            self._is_sample_over = False
             self.conclude("another sample")
+            self._is_sample_over = False
 
     def _take(self) -> None:
         """Take what comes next: a start or an end is dealt with, a batch of frames begins to be decoded."""
         is_first = self._series is not None and self._series.n_frames == 0
-        match self._get_batch(1 if is_first else BATCH, FLUSH_S):  # the first frame waits for no other
+        largest = 1 if is_first else BATCH  # the first frame waits for no other
+        self._batch = self._again.popleft() if self._again else self._get_batch(largest, FLUSH_S)
+        match self._batch:
             case []:
                 pass
             case [SeriesStart() as start]:
@@ -215,17 +228,18 @@ class Reduction:
                 self._end(end)
             case frames:
                 self._begin([frame for frame in frames if isinstance(frame, Frame)])
+        self._batch = ()
 
     def _start(self, start: SeriesStart) -> None:
-        self._refused, self._starting = None, start
-        self._do_what_was_asked()  # even if that was after this turn began
+        self._refused = None
+        if start.resumed is None:
+            self._do_what_was_asked()  # even if that was after this turn began
         start = replace(start, sample=start.sample or self._next_sample)
         if start.problem:
             self._refuse(start, start.problem)
-            self._starting = None
             return
         if start.shape is None:  # the header did not say it: the first frame does
-            self._shapeless, self._starting = start, None
+            self._shapeless = start
             return
         try:
             flat = start.flatfield if start.flatfield_applied is False else None
@@ -234,21 +248,20 @@ class Reduction:
             shape = sums_shape(geometry, self._settings.monitor_reference, tells_noise=self._settings.tells_noise)
             require_room(self._settings.window, shape, start.frame_time_s)
             accumulation = self._accumulation(start, geometry)
-            if start.resumed is None or start.resumed.is_running:  # else it goes on with the next series
-                self._series = SeriesReduction(
-                    start,
-                    accumulation,
-                    self._geometries.base().mask,
-                    self._get_integrator,
-                    self._filler,
-                    self._settings,
-                    self._publish,
-                    self._clock,
-                    self._viewer,
-                )
+            self._series = SeriesReduction(
+                start,
+                accumulation,
+                self._geometries.base().mask,
+                self._get_integrator,
+                self._filler,
+                self._settings,
+                self._publish,
+                self._clock,
+                self._viewer,
+            )
         except (GeometryError, UnsupportedEncoding, ConfigError) as error:
             self._refuse(start, str(error))
-        self._starting = None
+        self._save_if_due()
 
     def _accumulation(self, start: SeriesStart, geometry: Geometry) -> Accumulation:
         """What the frames of a series are added to: what was saved or is kept if it fits, else something new."""
@@ -272,15 +285,16 @@ class Reduction:
         except ValueError as error:
             structlog.get_logger().warning("begins anew, not with what was saved", reason=str(error))
             made = Accumulation(start, geometry, self._settings, self._clock)
-            made.origin = replace(made.origin, generation=state.result.origin.generation + 1)
+            made.origin = replace(made.origin, generation=state.result.origin.generation + _NOT_THE_NEXT)
         self._kept = made if self._settings.scope == "sample" else None
         return made
 
-    def _is_to_be_saved(self, series: SeriesReduction) -> bool:
-        save_s = self._settings.save_s
-        if save_s is None or not self._settings.adds_up:
-            return False
-        return series.is_unsaved or (series.has_news and self._clock.monotonic_s() - self._saved_s >= save_s)
+    def _save_if_due(self) -> None:
+        series, save_s = self._series, self._settings.save_s
+        if series is None or save_s is None or not self._settings.adds_up:
+            return
+        if series.is_unsaved or (series.has_news and self._clock.monotonic_s() - self._saved_s >= save_s):
+            self._save(series)
 
     def _save(self, series: SeriesReduction, *, is_running: bool = True) -> None:
         """Give out what would be needed after a crash."""
@@ -301,8 +315,8 @@ class Reduction:
 
     def _begin(self, frames: Sequence[Frame]) -> None:
         if self._shapeless is not None:
-            start, self._shapeless = self._shapeless, None
-            self._start(replace(start, shape=frames[0].shape, dtype=frames[0].dtype))
+            self._start(replace(self._shapeless, shape=frames[0].shape, dtype=frames[0].dtype))
+            self._shapeless = None
         series = self._series
         if series is not None:
             try:

@@ -79,7 +79,7 @@ class SeriesReduction:
         clock: Clock,
         viewer: Viewer | None = None,
     ) -> None:
-        self.start, self.accumulation, self.geometry = start, accumulation, accumulation.geometry
+        self.start, self.accumulation, self.geometry = replace(start, resumed=None), accumulation, accumulation.geometry
         self._gaps, self._get_integrator, self._filler = gaps, get_integrator, filler
         self._settings, self._publish, self._clock = settings, publish, clock
         self._viewing = Viewing(viewer, clock)
@@ -91,13 +91,16 @@ class SeriesReduction:
         self.n_frames = self._slot_set = self._in_hand = 0
         self._settled: IntervalSet | None = IntervalSet()
         self._saved: Accumulation | None = None
+        self._begun: SavedState | None = None
         self._n_saved = 0
+        self._dummies: tuple[int | float, ...] | None = None
         resumed = start.resumed
         if resumed is not None:
             self.n_frames, self._settled = resumed.n_frames, IntervalSet.of(resumed.frames)
+            self._dummies = resumed.dummies if resumed.n_frames else None
         mismatch = header_mismatch(start, self.geometry)
         zeros = masked_zeros(start) if not settings.has_mask else ""
-        self._conditions = ConditionWatch(start, mismatch, zeros=bool(zeros), samples=settings.samples)
+        self._conditions = ConditionWatch(self.start, mismatch, zeros=bool(zeros), samples=settings.samples)
         self._setup = setup(start, self.geometry)
         warnings = filter(None, (mismatch, flat_field(start, self.geometry), zeros, _resumption(start)))
         self._event("resumed" if resumed else "joined" if start.joined else "start", " ".join(warnings))
@@ -184,16 +187,21 @@ class SeriesReduction:
 
     def state(self, *, is_running: bool = True) -> SavedState | None:
         """All that is needed to go on after a crash; None where there is nothing, or too much, to be told."""
+        state = self._state(is_running=is_running)
+        if state is not None and self._settled is not None:
+            self._saved, self._n_saved = self.accumulation, self._settled.count
+        return state
+
+    def _state(self, *, is_running: bool = True) -> SavedState | None:
         accumulation, start = self.accumulation, self.start
         if self._settled is None or accumulation.is_over or not self._settings.adds_up:
             return None
-        self._saved, self._n_saved = accumulation, self._settled.count
         accumulator, missing = accumulation.accumulator, self._settled.end - self._settled.count
         fates = start.fates.as_saved(missing)
         dtype = accumulator.integrator.dtype if accumulator else start.dtype
         return SavedState(
             accumulation.so_far(fates),
-            replace(start, dtype=dtype, sample=accumulation.origin.sample, fates=fates, resumed=None),
+            replace(start, dtype=dtype, sample=accumulation.origin.sample, fates=fates),
             tuple(self._settled.intervals()),
             self.n_frames,
             accumulator.validity.dummies if accumulator else (),
@@ -201,15 +209,27 @@ class SeriesReduction:
             is_running,
         )
 
-    def can_go_on_from(self, state: SavedState) -> bool:
-        """Whether it was saved of the accumulation that is open."""
-        return state.result.origin == self.accumulation.origin and not self.accumulation.is_over
+    def to_go_on_from(self, saved: SavedState | None) -> SavedState | None:
+        """What is known of the accumulation that is open: what was saved last, or how its block began."""
+        origin = None if self.accumulation.is_over else self.accumulation.origin
+        return next((state for state in (saved, self._begun) if state and state.result.origin == origin), None)
 
-    def lose_all_since(self, state: SavedState) -> None:
-        """What was reduced since then, and what is being reduced, is lost with the device."""
+    def lose_all_since(self, state: SavedState, filling: Filling | None) -> SeriesStart:
+        """What was reduced since then, and what is being reduced or decoded, is lost with the device.
+
+        Returns
+        -------
+        With what the series goes on.
+        """
+        if filling is not None:
+            self._in_hand -= len(filling.frames) - len(filling.finish())  # nobody writes to the slots any more
+            self._settle(filling.frames)
         fates = self.start.fates
-        fates.excluded[DEVICE_FAILED] += fates.reduced - state.start.fates.reduced + self._in_hand
-        fates.reduced = state.start.fates.reduced
+        lost, fates.reduced = fates.reduced - state.start.fates.reduced + self._in_hand, state.start.fates.reduced
+        if lost:
+            fates.excluded[DEVICE_FAILED] += lost
+        frames = state.frames if self._settled is None else tuple(self._settled.intervals())
+        return replace(self.start, dtype=state.start.dtype, resumed=replace(state, frames=frames))
 
     # --------------------------------------------------------------------------------------------- before the frames
 
@@ -226,8 +246,8 @@ class SeriesReduction:
         if accumulator is None:
             integrator = self._get_integrator(self.geometry, dtype, validity.lowest < 0)
             accumulator = self.accumulation.open(integrator, validity)
-        if self.start.resumed is not None and self.start.resumed.n_frames:
-            validity = replace(validity, dummies=self.start.resumed.dummies)
+        if self._dummies is not None:
+            validity = replace(validity, dummies=self._dummies)
         accumulator.validity, self._is_ready = validity, True
         self._event("ready", "")
         return accumulator
@@ -307,6 +327,7 @@ class SeriesReduction:
 
     def _begin_block(self) -> None:
         self.accumulation = self.accumulation.next_block()
+        self._begun = self._state()
         self._published_frames, self._evaluated_s = 0, self._clock.monotonic_s()
 
     # ---------------------------------------------------------------------------------------------------- the results

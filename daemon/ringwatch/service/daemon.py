@@ -17,7 +17,7 @@ from ringwatch.control.actuators import actuator
 from ringwatch.control.dropped import DroppedImages
 from ringwatch.control.stopper import Stopper
 from ringwatch.intervals import IntervalSet
-from ringwatch.messages import Result, SavedState, Snapshot, StreamMessage
+from ringwatch.messages import Result, SavedState, SeriesEnd, Snapshot, StreamMessage
 from ringwatch.publish.epics import EpicsPublisher
 from ringwatch.publish.exports import require
 from ringwatch.publish.file_names import state_name
@@ -220,8 +220,8 @@ class Daemon:
         if stored is None:
             return
         state = stored.state
-        start = replace(state.start, fates=state.start.fates.copy(), resumed=state)
-        resumed: list[StreamMessage] = [start]
+        start = state.again()
+        resumed: list[StreamMessage] = [start, SeriesEnd(start.series, start.unique_id)]
         if state.is_running:
             resumed = self._table.resume(start, IntervalSet.of(state.frames), self._clock.monotonic_s())
             self._feed.resume(start, IntervalSet.of(state.frames))

@@ -88,7 +88,7 @@ class Follower(Feed):
             Numbers of its frames that are not read again.
         """
         if start.header.keys() >= set(_FACTS):
-            self._start, self._settled = start, settled
+            self._start, self._settled, self._numbers = start, settled, count(start.series + 1)
 
     def _resume_files(self, start: SeriesStart) -> None:
         """The file of the last frame is read again: not all of its frames may have been reduced."""

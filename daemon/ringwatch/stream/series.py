@@ -28,7 +28,8 @@ MAX_RECENT = 8
 class _Series:
     """What is known of one series.
 
-    ``shape`` is what its header says of its frames; ``waiting`` its start while the second half of a header may come.
+    ``shape`` is what its header says of its frames; ``waiting`` its start while the second half of a header may come;
+    ``is_heard`` that something of it came to this daemon.
     """
 
     series: int
@@ -42,10 +43,16 @@ class _Series:
     frames: IntervalSet = field(default_factory=IntervalSet)
     kind: tuple[tuple[int, int], np.dtype[np.generic]] | None = None
     ended_s: float | None = None
+    is_heard: bool = True
 
     def owns(self, message: StreamMessage) -> bool:
         """Whether a message is of this series; v1 knows numbers only, others not even these."""
         return message.series in (self.series, UNNUMBERED) and message.unique_id in ("", self.unique_id)
+
+    @property
+    def takes_numbers(self) -> bool:
+        """Whether a start of the same number means this series."""
+        return self.ended_s is None and self.is_heard
 
     @property
     def complete(self) -> bool:
@@ -108,7 +115,7 @@ class SeriesTable:
             Numbers of its frames that met their fate; all others are still wanted.
         """
         series = self._start(start, now_s)
-        series.frames = frames
+        series.frames, series.is_heard = frames, False
         if start.shape is not None and start.dtype is not None and frames.count:
             series.kind = (start.shape, start.dtype)
         return series.release()
@@ -167,8 +174,8 @@ class SeriesTable:
 
     def _on_start(self, start: SeriesStart, now_s: float) -> list[StreamMessage]:
         series = self._open
-        # Numbers of v1 come again: after its end the same number is a new series.
-        if series is not None and series.owns(start) and (series.ended_s is None or start.unique_id):
+        # Numbers of v1 come again: after its end, or a crash, the same number is a new series.
+        if series is not None and series.owns(start) and (start.unique_id or series.takes_numbers):
             return []
         ended = self.close("abandoned")
         opened = self._start(start, now_s)
@@ -224,7 +231,7 @@ class SeriesTable:
         """A frame of the open series: new, seen before, or unlike the first one."""
         fates = series.fates
         fates.received += 1
-        series.last_s = now_s
+        series.last_s, series.is_heard = now_s, True
         kind = (frame.shape, frame.dtype)
         if series.kind not in (None, kind) or series.shape not in (None, frame.shape):
             fates.malformed["changed"] += 1
