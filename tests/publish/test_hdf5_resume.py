@@ -15,6 +15,7 @@ from ringwatch.messages import Result, SavedState, SeriesStart
 from ringwatch.publish import live_file, open_state
 from ringwatch.publish.hdf5 import FileWriteError, Hdf5Publisher
 from ringwatch.publish.result_file import ResultFileError, read_result, write_result
+from ringwatch.publish.state_file import read_state
 
 STATE = ".ringwatch-state"
 Make = Callable[[], Hdf5Publisher]
@@ -80,6 +81,7 @@ def test_a_second_crash_finds_the_rows_of_before(make: Make, tmp_path: Path, res
     second.resume()
     publish(second, again.event("resumed"), again.profiled(5, 1), state(again, 4))
     second.close()
+    del second
     third, last = make(), Results(generation=3)
     third.resume()
     publish(third, last.event("resumed"), last.profiled(8, 1), last.result())
@@ -120,9 +122,22 @@ def test_that_the_detector_was_told_to_stop_is_remembered(make: Make, results: R
     publisher = make()
     publish(publisher, results.event(), results.profiled(), results.stop("asked"), state(results))
     publisher.close()
+    del publisher
     left = make().resume()
     assert left is not None
     assert left.was_told
+
+
+def test_what_another_daemon_saves_is_its_own(make: Make, tmp_path: Path, results: Results) -> None:
+    """A second one, started by mistake: it neither goes on with the sums of the first nor removes them."""
+    first, second, other = make(), make(), Results("other", 18)
+    publish(first, results.event(), results.profiled(0), state(results))
+    assert second.resume() is None
+    publish(second, other.event(), other.profiled(), state(other), other.result())
+    assert read_state(tmp_path / STATE).state.result.origin == results.origin
+    first.close()
+    del first
+    assert make().resume() is not None
 
 
 def test_a_state_that_cannot_be_read_is_put_aside(make: Make, tmp_path: Path) -> None:
@@ -213,6 +228,20 @@ def test_a_full_disk_costs_no_rows_of_before(
             second.publish(again.event("resumed"))
     publish(second, again.event("resumed"), again.profiled(7, 2), again.result())
     assert read_result(tmp_path / "LaB6.h5").frames["frame"].tolist() == [0, 1, 2, 7, 8]
+
+
+def test_a_full_disk_costs_no_sums_of_a_sample_of_which_no_series_runs(
+    make: Make, tmp_path: Path, results: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed(make, results)
+    second, again = make(), Results(generation=2)
+    second.resume()
+    monkeypatch.setattr(live_file, "reserve", _refused)
+    for event in ("resumed", "end"):
+        with pytest.raises(FileWriteError):
+            second.publish(again.event(event))
+    del second
+    assert make().resume() is not None
 
 
 def test_a_live_file_that_cannot_be_read_costs_its_rows_only(make: Make, tmp_path: Path, results: Results) -> None:

@@ -199,6 +199,34 @@ def test_reloads_between_and_during_series_lose_no_frame_and_leak_nothing(
     assert " ".join(told) == "READY RELOADING READY RELOADING READY READY RELOADING READY STOPPING"
 
 
+def test_what_a_crash_would_need_is_saved_after_a_reload_too(
+    process: Process, detector: Detector, powder_frames: tuple[SeriesStart, list[Any], list[Frame]], tmp_path: Path
+) -> None:
+    """The daemon of before has let go of it."""
+    start, _, frames = powder_frames
+    process.wait_for("listening")
+
+    def send(number: int) -> None:
+        detector.start(replace(start, series=number, unique_id=f"series {number}"))
+        detector.image(0, frames[0])
+
+    def wait_for_state() -> None:
+        until_s = time.monotonic() + PATIENCE_S
+        while not list((tmp_path / "bins_100").glob(".ringwatch-*.state")):
+            assert time.monotonic() < until_s
+            time.sleep(0.01)
+
+    send(1)
+    wait_for_state()
+    detector.end()
+    wait_for_file(tmp_path / "bins_100")
+    process.configure(100, "[rings]\nd_spacings_A = [3.0]")
+    process.reload()
+    process.wait_for("configuration reloaded")
+    send(2)
+    wait_for_state()
+
+
 def test_the_end_of_its_terminal_is_its_end(tmp_path: Path) -> None:
     (tmp_path / "powder.poni").write_text(POWDER.poni())
     config = tmp_path / "config.toml"

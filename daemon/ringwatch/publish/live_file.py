@@ -92,8 +92,8 @@ class LiveFile:
 
     @property
     def has_rows(self) -> bool:
-        """Whether there was any frame."""
-        return bool(self._n_flushed or self._new["frames"])
+        """Whether there was any frame, be it before a crash."""
+        return bool(self._n_flushed or self._new["frames"] or (self._earlier and self._earlier.rows.get("frames")))
 
     @property
     def path(self) -> Path:

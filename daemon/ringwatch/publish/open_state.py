@@ -6,6 +6,7 @@ from pathlib import Path
 import structlog
 
 from ringwatch.messages import Origin, SavedState
+from ringwatch.publish.claim import Claim
 from ringwatch.publish.file_names import file_stem, final_path, free_name
 from ringwatch.publish.live_file import LiveFile
 from ringwatch.publish.nexus import HDF5_ERRORS
@@ -38,6 +39,7 @@ class OpenState:
         self._mark = LiveMark()
         self._n_frames = 0
         self._is_left = self._is_failing = False
+        self._claim: Claim | None = None
         self.told = ""
 
     # ------------------------------------------------------------------------------------------------ after a crash
@@ -56,7 +58,7 @@ class OpenState:
         return stored
 
     def _stored(self) -> StoredState | None:
-        if not self._path.exists():
+        if not self._path.exists() or not self._is_ours():
             return None
         try:
             stored = read_state(self._path)
@@ -69,6 +71,14 @@ class OpenState:
             self._path.unlink()  # killed in the moment after the result was written
             return None
         return stored
+
+    def _is_ours(self) -> bool:
+        """Whether no other daemon has it: two that go on with the same sums would count all frames twice."""
+        if self._claim is None:
+            self._claim = Claim(self._path)
+            if not self._claim.is_ours:
+                _log.warning("not saved: another daemon with this source writes here", path=str(self._path))
+        return self._claim.is_ours
 
     def _has_result(self, stored: StoredState) -> bool:
         path = final_path(self._path.parent, stored.live.name)
@@ -97,13 +107,16 @@ class OpenState:
         return None
 
     def _keep(self, last: Origin) -> None:
-        stem = file_stem("{sample}_{series:06d}_crashed", last.sample, last.series)
-        path = final_path(self._path.parent, free_name(self._path.parent, stem))
-        if not self._n_frames:
-            self._path.unlink(missing_ok=True)
-        elif self._path.exists():
+        if self._n_frames and self._is_ours() and self._path.exists():
+            stem = file_stem("{sample}_{series:06d}_crashed", last.sample, last.series)
+            path = final_path(self._path.parent, free_name(self._path.parent, stem))
             self._path.rename(path)
             _log.warning("what was saved is a result of its own now, not added to", path=str(path))
+        self._remove()
+
+    def _remove(self) -> None:
+        if self._is_ours():
+            self._path.unlink(missing_ok=True)
         self._written, self._is_left = None, False
 
     # ------------------------------------------------------------------------------------------------------ from now on
@@ -126,7 +139,10 @@ class OpenState:
         if state is None or state.result.origin.key != live.event.origin.key:
             return
         self._note(state, live.mark)
-        stored = StoredState(state, self._mark, self.told == state.result.origin.unique_id)
+        if self._is_ours():
+            self._write(StoredState(state, self._mark, self.told == state.result.origin.unique_id))
+
+    def _write(self, stored: StoredState) -> None:
         try:
             write_state(self._path, stored, self._config)
         except (ResultFileError, *HDF5_ERRORS) as error:
@@ -145,8 +161,7 @@ class OpenState:
         if self._new is not None and self._new.result.origin.key == origin.key:
             self._new = None
         if self._written is not None and self._written.key[0] == origin.key[0]:
-            self._path.unlink(missing_ok=True)
-            self._written = None
+            self._remove()
 
 
 def _follows(origin: Origin, saved: Origin) -> bool:

@@ -28,7 +28,7 @@ MOST_OF_THE_TIME = 4
 """Looking through a folder of very many files takes long: so many times that long nothing is looked at."""
 _WAIT_S = 0.05
 _NS = 1e-9
-_FACTS = ("folder", "files", "first_file", "frames_a_file")
+_FACTS = {"folder": str, "files": str, "first_file": int, "frames_a_file": int}
 """What the header of a series of files says: enough to find them again."""
 
 _log = structlog.get_logger(__name__)
@@ -87,7 +87,7 @@ class Follower(Feed):
         settled
             Numbers of its frames that are not read again.
         """
-        if start.header.keys() >= set(_FACTS):
+        if all(isinstance(start.header.get(name), kind) for name, kind in _FACTS.items()):
             self._start, self._settled, self._numbers = start, settled, count(start.series + 1)
 
     def _resume_files(self, start: SeriesStart) -> None:
