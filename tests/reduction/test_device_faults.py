@@ -287,17 +287,28 @@ def test_a_sample_at_whose_end_the_device_fails_is_told_before_the_next_one_begi
     assert n_frames_told(fed) == [2, 1]
 
 
-@pytest.mark.parametrize("scope", ["series", "sample"])
+@pytest.mark.parametrize(("scope", "name"), [("series", "read_image"), ("series", "clear"), ("sample", "read_image")])
 def test_what_was_asked_for_is_done_in_spite_of_a_failure(
-    reduction: Maker, monkeypatch: pytest.MonkeyPatch, scope: str
+    reduction: Maker, monkeypatch: pytest.MonkeyPatch, scope: str, name: str
 ) -> None:
     fed = reduction(replace(SAVING, scope=scope))
     fed.feed([start_of()], [frame(0)], [frame(1)], *([END] if scope == "sample" else []))
-    fail_once(monkeypatch, BatchIntegrator, "read_image")
+    fail_once(monkeypatch, BatchIntegrator, name)
     fed.reduction.begin_anew()
     fed.feed(*([[start_of()]] if scope == "sample" else []), [frame(2)], END)
     fed.reduction.conclude("shutdown")
     assert n_frames_told(fed) == [2, 1]
+
+
+def test_a_series_that_waits_for_its_shape_is_not_forgotten(reduction: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    fed, waiting = reduction(replace(SAVING, scope="sample")), replace(shapeless(), series=2, unique_id="s2")
+    fed.feed([start_of()], [frame(0)], [frame(1)], END)
+    fail_once(monkeypatch, BatchIntegrator, "read_image")
+    fed.feed([waiting])
+    fed.reduction.begin_anew()
+    fed.feed([frame(0, series=2)], [SeriesEnd(2, "s2")])
+    fed.reduction.conclude("shutdown")
+    assert (n_frames_told(fed), waiting.fates.reduced) == ([2, 1], 1)
 
 
 def test_recorded_frames_are_not_saved_after_a_failure_either(

@@ -112,8 +112,6 @@ class Accumulation:
         block = Accumulation(self._start, self.geometry, self._settings, self._clock)
         block.origin = replace(self.origin, generation=self.origin.generation + 1)
         block._fates_before = self._start.fates.copy()
-        if self.accumulator is not None:
-            block.open(self.accumulator.integrator, self.accumulator.validity)
         return block
 
     @property

@@ -175,7 +175,7 @@ class Reduction:
         if again is None:
             raise error
         traceback.clear_frames(error.__traceback__)  # they hold memory of the device
-        self._integrator = self._filling = self._series = self._kept = None
+        self._integrator = self._filling = self._series = self._kept = self._shapeless = self._refused = None
         self._batch = ()
         self._ladder.step_down(error)
         self._again.extendleft(reversed(again))
@@ -185,9 +185,12 @@ class Reduction:
     def _to_be_done_again(self) -> list[Sequence[StreamMessage]] | None:
         """What leads to where the device failed; None where that is not known."""
         series, batch = self._series, self._batch
-        if series is None or any(isinstance(message, SeriesStart) for message in batch):
-            before = self._kept_again()
-            return [*before, batch] if before or (batch and before is not None) else None
+        waiting = self._shapeless or self._refused
+        start = next((message for message in batch if isinstance(message, SeriesStart)), None)
+        if series is None or waiting is not None or start is not None:
+            before = self._kept_again() if start is None or start.resumed is None else []
+            todo = [some for some in ([waiting] if waiting else [], batch) if some]
+            return None if before is None or not (before or todo) else [*before, *todo]
         ending = [batch] if any(isinstance(message, SeriesEnd) for message in batch) else []
         if ending and series.accumulation.is_over:
             return []

@@ -187,16 +187,17 @@ class SeriesReduction:
 
     def state(self, *, is_running: bool = True) -> SavedState | None:
         """All that is needed to go on after a crash; None where there is nothing, or too much, to be told."""
-        state = self._state(is_running=is_running)
+        state = self._state(self.accumulation.accumulator, is_running=is_running)
         if state is not None and self._settled is not None:
             self._saved, self._n_saved = self.accumulation, self._settled.count
         return state
 
-    def _state(self, *, is_running: bool = True) -> SavedState | None:
+    def _state(self, accumulator: Accumulator | None, *, is_running: bool = True) -> SavedState | None:
+        """The state, for pixels of the type and the validity of this accumulator."""
         accumulation, start = self.accumulation, self.start
         if self._settled is None or accumulation.is_over or not self._settings.adds_up:
             return None
-        accumulator, missing = accumulation.accumulator, self._settled.end - self._settled.count
+        missing = self._settled.end - self._settled.count
         fates = start.fates.as_saved(missing)
         dtype = accumulator.integrator.dtype if accumulator else start.dtype
         return SavedState(
@@ -326,8 +327,11 @@ class SeriesReduction:
         self._tell_result(reason)
 
     def _begin_block(self) -> None:
+        before = self.accumulation.accumulator
         self.accumulation = self.accumulation.next_block()
-        self._begun = self._state()
+        self._begun = self._state(before)
+        if before is not None:
+            self.accumulation.open(before.integrator, before.validity)
         self._published_frames, self._evaluated_s = 0, self._clock.monotonic_s()
 
     # ---------------------------------------------------------------------------------------------------- the results
