@@ -84,6 +84,10 @@ class Watched:
         self.daemon = Daemon(config, on_result=self._take)
         self.daemon.prepare()
         self.daemon.start()
+        deadline_s = time.monotonic() + PATIENCE_S
+        while not self.daemon.web.url:  # its thread opens it
+            assert time.monotonic() < deadline_s
+            time.sleep(0.01)
 
     def _take(self, result: Result) -> None:
         with self._changed:
@@ -357,9 +361,8 @@ def test_gaps_in_the_numbers_are_missing(run: Callable[..., Watched], detector: 
     assert watched.of(SeriesResult)[0].missing == ((2, 4), (7, 8))
 
 
-def test_stopping_closes_the_series_and_the_file_within_two_seconds(
-    run: Callable[..., Watched], detector: Detector, powder_frames: Any
-) -> None:
+def stopped_in_a_series(run: Callable[..., Watched], detector: Detector, powder_frames: Any) -> tuple[Watched, Path]:
+    """A daemon that was stopped in time before the series was over, and the file that it left."""
     start, _, frames = powder_frames
     watched = run(detector.endpoint)
     detector.start(start)
@@ -369,32 +372,28 @@ def test_stopping_closes_the_series_and_the_file_within_two_seconds(
     begin_s = time.monotonic()
     watched.daemon.stop()
     assert time.monotonic() - begin_s < 2.0
-    assert watched.of(SeriesEvent)[-1].reason == "shutdown"
     assert watched.daemon.hdf5 is not None
     assert watched.daemon.hdf5.last_path is not None
-    assert read_result(watched.daemon.hdf5.last_path).n_frames == len(frames)
+    return watched, watched.daemon.hdf5.last_path
+
+
+def test_stopping_closes_the_series_and_the_file_within_two_seconds(
+    run: Callable[..., Watched], detector: Detector, powder_frames: Any
+) -> None:
+    watched, path = stopped_in_a_series(run, detector, powder_frames)
+    assert watched.of(SeriesEvent)[-1].reason == "shutdown"
+    assert read_result(path).n_frames == len(watched.numbers())
 
 
 def test_a_stop_in_a_long_series_leaves_a_complete_file_and_the_profiles_beside_it(
     run: Callable[..., Watched], detector: Detector, powder_frames: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live_file, "COPY_BYTES_PER_S", 0)  # as if there were more frames than time
-    start, _, frames = powder_frames
-    watched = run(detector.endpoint)
-    detector.start(start)
-    for number, frame in enumerate(frames):
-        detector.image(number, frame)
-    watched.wait_for(lambda: len(watched.numbers()) == len(frames))
-    begin_s = time.monotonic()
-    watched.daemon.stop()
-    assert time.monotonic() - begin_s < 2.0
-    assert watched.daemon.hdf5 is not None
-    path = watched.daemon.hdf5.last_path
-    assert path is not None
-    assert len(read_result(path).frames["frame"]) == len(frames)
+    watched, path = stopped_in_a_series(run, detector, powder_frames)
+    assert len(read_result(path).frames["frame"]) == len(watched.numbers())
     with h5py.File(path) as complete, h5py.File(path.with_suffix(".live.h5")) as live:
         assert complete["entry/frames"].attrs["profiles_in"] == path.with_suffix(".live.h5").name
-        assert len(live["entry/frames/intensity"]) == len(frames)
+        assert len(live["entry/frames/intensity"]) == len(watched.numbers())
 
 
 def command(*arguments: str, **environment: str) -> "subprocess.Popen[str]":

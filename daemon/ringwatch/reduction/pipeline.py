@@ -1,4 +1,4 @@
-"""From clean stream messages to results: the thread that owns the device.
+"""From clean stream messages to results: whoever calls `step` owns the device.
 
 One turn takes a batch from the queue, decodes it into the slots, integrates it, adds it to the union and publishes a
 row for each frame; at intervals it evaluates the summed image. Series begin and end between batches.
@@ -8,7 +8,6 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from threading import Thread
 from typing import Literal
 
 import numpy as np
@@ -39,7 +38,7 @@ from ringwatch.reduction.throughput import Throughput
 from ringwatch.reduction.viewing import Viewer
 from ringwatch_gpu.batch import SLOT_SETS, BatchIntegrator, compile_kernels
 from ringwatch_gpu.devices import name_of
-from ringwatch_gpu.errors import DeviceError, GeometryError
+from ringwatch_gpu.errors import GeometryError
 from ringwatch_gpu.geometry import Geometry
 from ringwatch_gpu.sums import sums_shape
 from ringwatch_gpu.tables import BATCH
@@ -402,50 +401,3 @@ class Reduction:
             device=name_of(self._ladder.device),
             totals={"reduced": self._throughput.total},
         )
-
-
-class ReductionThread:
-    """Runs a reduction until there is nothing more to come; its death is told to the owner, who decides.
-
-    Parameters
-    ----------
-    finished
-        Whether the source of messages is closed and empty.
-    on_death
-        Called in the thread if it dies of an error, which is then in ``error``.
-
-    Attributes
-    ----------
-    turns
-        Number of turns made: it grows at least every 0.1 s while all is well.
-    """
-
-    def __init__(self, reduction: Reduction, finished: Callable[[], bool], on_death: Callable[[], None]) -> None:
-        self._reduction, self._finished, self._on_death = reduction, finished, on_death
-        self.error: Exception | None = None
-        self.turns = 0
-        self._thread = Thread(target=self._run, name="reduction", daemon=True)
-
-    def start(self) -> None:
-        """Begin to reduce."""
-        self._thread.start()
-
-    def join(self, timeout_s: float) -> None:
-        """Wait until the thread has ended, if it was started."""
-        if self._thread.ident is not None:
-            self._thread.join(timeout_s)
-
-    def _run(self) -> None:
-        try:
-            while not self._finished():
-                self._reduction.step()
-                self.turns += 1
-            self._reduction.conclude("shutdown")
-        except cl.Error as error:
-            self.error = DeviceError(f"the OpenCL device failed: {error}")
-        except Exception as error:  # the thread's edge: the main thread decides
-            self.error = error
-        finally:
-            self._reduction.close()
-            if self.error is not None:
-                self._on_death()

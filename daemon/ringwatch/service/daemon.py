@@ -27,8 +27,9 @@ from ringwatch.publish.outlet import Outlet, Publisher
 from ringwatch.publish.web import WebPublisher
 from ringwatch.publish.zeromq import ZeroMQPublisher
 from ringwatch.reduction.geometry import GeometrySource
-from ringwatch.reduction.pipeline import Reduction, ReductionThread
+from ringwatch.reduction.pipeline import Reduction
 from ringwatch.reduction.recent import require_room
+from ringwatch.reduction.thread import ReductionThread
 from ringwatch.service.desk import Desk
 from ringwatch.service.exposure import exposed, server_keys
 from ringwatch.service.hangs import device_to_use, remember
