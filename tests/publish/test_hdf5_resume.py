@@ -81,7 +81,7 @@ def test_a_second_crash_finds_the_rows_of_before(make: Make, tmp_path: Path, res
     second.resume()
     publish(second, again.event("resumed"), again.profiled(5, 1), state(again, 4))
     second.close()
-    del second
+    second.let_go()
     third, last = make(), Results(generation=3)
     third.resume()
     publish(third, last.event("resumed"), last.profiled(8, 1), last.result())
@@ -122,7 +122,7 @@ def test_that_the_detector_was_told_to_stop_is_remembered(make: Make, results: R
     publisher = make()
     publish(publisher, results.event(), results.profiled(), results.stop("asked"), state(results))
     publisher.close()
-    del publisher
+    publisher.let_go()
     left = make().resume()
     assert left is not None
     assert left.was_told
@@ -136,7 +136,7 @@ def test_what_another_daemon_saves_is_its_own(make: Make, tmp_path: Path, result
     publish(second, other.event(), other.profiled(), state(other), other.result())
     assert read_state(tmp_path / STATE).state.result.origin == results.origin
     first.close()
-    del first
+    first.let_go()
     assert make().resume() is not None
 
 
@@ -240,7 +240,7 @@ def test_a_full_disk_costs_no_sums_of_a_sample_of_which_no_series_runs(
     for event in ("resumed", "end"):
         with pytest.raises(FileWriteError):
             second.publish(again.event(event))
-    del second
+    second.let_go()
     assert make().resume() is not None
 
 

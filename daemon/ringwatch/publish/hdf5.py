@@ -157,6 +157,10 @@ class Hdf5Publisher:
                 if live:
                     live.close()
 
+    def let_go(self) -> None:
+        """At the end, its thread being gone: another publisher may go on from what is saved."""
+        self._state.let_go()
+
     # ---------------------------------------------------------------------------------------------- into memory
 
     def _make_room(self, result: Result) -> None:

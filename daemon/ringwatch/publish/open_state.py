@@ -80,6 +80,10 @@ class OpenState:
                 _log.warning("not saved: another daemon with this source writes here", path=str(self._path))
         return self._claim.is_ours
 
+    def let_go(self) -> None:
+        """Nothing more will be written: from now on another daemon may have it."""
+        self._claim = None
+
     def _has_result(self, stored: StoredState) -> bool:
         path = final_path(self._path.parent, stored.live.name)
         try:

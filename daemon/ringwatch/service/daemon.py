@@ -196,8 +196,9 @@ class Daemon:
         self._thread.join(_DRAIN_S)
         for outlet in self._outlets:
             outlet.leave(max(_LEAST_OUTLET_S, until_s - time.monotonic()))
-        for outlet in self._outlets:
-            outlet.join()
+        left = [outlet for outlet in self._outlets if outlet.join()]
+        if self.hdf5 is not None and self._saver in left:
+            self.hdf5.let_go()
         if self.error:
             log.error("stopped by an error", error=f"{type(self.error).__name__}: {self.error}")
         else:
