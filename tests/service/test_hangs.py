@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -115,8 +114,6 @@ def test_a_daemon_that_hangs_ends_and_the_next_one_goes_on(
     request: pytest.FixtureRequest,
 ) -> None:
     monkeypatch.setattr("ringwatch.service.settings.SHORTEST_SAVE_S", 0.0)
-    ours = SimpleNamespace(is_ours=True)  # what a process has ends with it
-    monkeypatch.setattr("ringwatch.publish.open_state.Claim", lambda _: ours)
     start, images, frames = powder_frames
     first = watched_over(detector, tmp_path)
     detector.start(start)
