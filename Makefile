@@ -20,12 +20,13 @@ FUZZ_S ?= 60
 MINUTES ?= 30
 KILLS ?= 100
 
-.PHONY: help demo test lint audit bench accuracy study mutants wheelhouse fuzz soak kills clean
+.PHONY: help demo test thorough lint audit bench accuracy study mutants wheelhouse fuzz soak kills clean
 .SILENT:
 
 help:
 	echo "make demo      simulated detector, daemon, live page, result file"
 	echo "make test      all tests"
+	echo "make thorough  all tests, every pixel type with every shape of detector, a minute of overload"
 	echo "make lint      style, types, layers"
 	echo "make audit     known vulnerabilities in what is installed (asks PyPI), dangerous calls in the sources"
 	echo "make bench     speed of this machine"
@@ -44,6 +45,9 @@ demo: .venv/opencl
 
 test: .venv/opencl
 	start=$$(date +%s); $(KEEP_MEMORY) $(BIN)/pytest && echo "The tests took $$(($$(date +%s) - start)) s."
+
+thorough:
+	RINGWATCH_FULL=1 RINGWATCH_THOROUGH=1 $(MAKE) --no-print-directory test
 
 lint: .venv/installed
 	$(BIN)/ruff check

@@ -16,7 +16,7 @@ SHAPE, BINS = (37, 53), 11
 
 AWKWARD = [((1, 1), 1), ((3, 5), 40), ((2, 900), 1), ((97, 131), 300)]
 UNSIGNED = ("u1", "u2", "u4")
-FULL = "RINGWATCH_FULL" in os.environ
+THOROUGH = "RINGWATCH_THOROUGH" in os.environ
 PONI_SHAPE = (60, 50)
 DETECTOR = {"pixel1": 1e-4, "pixel2": 1e-4, "max_shape": list(PONI_SHAPE), "orientation": 3}
 PONI = f"""# made by a test
@@ -36,12 +36,12 @@ Wavelength: 3e-11
 def with_types(
     shapes_and_bins: Sequence[tuple[tuple[int, int], int]],
 ) -> list[tuple[tuple[int, int], int, str]]:
-    """Every shape with one of the unsigned types in turn, with RINGWATCH_FULL with each; the last one with every type.
+    """Every shape with one of the unsigned types in turn, with RINGWATCH_THOROUGH with each; the last one with every type.
 
     Each of them is compiled, which is what takes the time of these tests.
     """
     *others, last = shapes_and_bins
-    some = product(others, UNSIGNED) if FULL else zip(others, cycle(UNSIGNED), strict=False)
+    some = product(others, UNSIGNED) if THOROUGH else zip(others, cycle(UNSIGNED), strict=False)
     return [(*made, dtype) for made, dtype in (*some, *product([last], (*UNSIGNED, "i1", "i2", "i4")))]
 
 

@@ -86,7 +86,7 @@ SPLIT_OTHERWISE = [
 
 
 @pytest.mark.parametrize(
-    ("bins", "dtype", "method", "tells_noise"), [*SPLIT, *(SPLIT_OTHERWISE if synthetic.FULL else ())]
+    ("bins", "dtype", "method", "tells_noise"), [*SPLIT, *(SPLIT_OTHERWISE if synthetic.THOROUGH else ())]
 )
 def test_sums_are_those_of_the_specification(
     device: cl.Device,

@@ -24,7 +24,7 @@ from ringwatch_gpu import exact
 from ringwatch_gpu.geometry import Geometry
 from ringwatch_gpu.validity import Validity
 
-OVERLOAD_S = 60.0 if "RINGWATCH_FULL" in os.environ else 5.0
+OVERLOAD_S = 60.0 if "RINGWATCH_THOROUGH" in os.environ else 5.0
 DECODE_S = 0.005
 RATE_HZ = 2 / DECODE_S
 MEMORY_BYTES = 1 << 24
