@@ -36,7 +36,7 @@ Wavelength: 3e-11
 def with_types(
     shapes_and_bins: Sequence[tuple[tuple[int, int], int]],
 ) -> list[tuple[tuple[int, int], int, str]]:
-    """Every shape with one of the unsigned types in turn, with RINGWATCH_THOROUGH with each; the last one with every type.
+    """Every shape with one of the unsigned types in turn, `make thorough` with each; the last one with every type.
 
     Each of them is compiled, which is what takes the time of these tests.
     """
