@@ -14,14 +14,13 @@ import h5py
 import hdf5plugin
 import numpy as np
 
+from ringwatch.intervals import MAX_INTERVALS, IntervalSet
 from ringwatch.messages import SavedState, SeriesResult, SeriesStart
 from ringwatch.publish import nexus
 from ringwatch.publish.checked_hdf5 import CheckedGroup
 from ringwatch.publish.disk import put_in_place_of, reserve
 from ringwatch.publish.result_file import StoredResult, fates_of, fates_tree, reading, stored_result, write_result
 
-MAX_INTERVALS = 1 << 16
-"""Of frame numbers, as many as are kept in memory."""
 MAX_PIXELS = 1 << 26
 """Of a frame, as many as the detector's may have."""
 MAX_DUMMIES = 4
@@ -195,10 +194,9 @@ def _frames(resume: CheckedGroup) -> tuple[tuple[int, int], ...]:
     intervals = resume.array("frames", "<i8", (None, 2))
     if len(intervals) > MAX_INTERVALS:
         raise ValueError(f"/entry/resume/frames has {len(intervals)} intervals, more than {MAX_INTERVALS}")
-    edges = intervals.ravel()
-    if edges.size and (edges[0] < 0 or (np.diff(edges) < np.tile([0, 2], len(intervals))[:-1]).any()):
-        raise ValueError("/entry/resume/frames are no ascending intervals")
-    return tuple((int(first), int(last)) for first, last in intervals)
+    frames = tuple((int(first), int(last)) for first, last in intervals)
+    IntervalSet.of(frames)  # raises ValueError where they are no intervals
+    return frames
 
 
 def _dummies(resume: CheckedGroup, dtype: np.dtype[np.generic] | None) -> tuple[int | float, ...]:

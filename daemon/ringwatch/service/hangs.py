@@ -3,6 +3,9 @@
 Who hangs in a driver can only be left, with its process; so what happened is written where the next process finds it.
 """
 
+import re
+from pathlib import Path
+
 import pyopencl as cl
 import structlog
 
@@ -22,11 +25,10 @@ log = structlog.get_logger(__name__)
 
 def remember(device: cl.Device, clock: Clock) -> None:
     """It hung."""
-    path = default_folder() / "hung"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lines = path.read_text(errors="replace").splitlines()[-_KEPT:] if path.exists() else []
-        path.write_text("\n".join([*lines, f"{clock.time_ns()} {name_of(device)}"]) + "\n")
+        _path().parent.mkdir(parents=True, exist_ok=True)
+        lines = [*_written(), f"{clock.time_ns()} {name_of(device)}"]
+        _path().write_text("\n".join(lines) + "\n")
     except OSError as error:
         log.warning("it will not be remembered which device hung", problem=str(error))
 
@@ -49,12 +51,18 @@ def device_to_use(section: DeviceConfig, clock: Clock) -> cl.Device:
 
 def _hangs(device: cl.Device, clock: Clock) -> int:
     """How often it did in the last hour."""
+    since_ns, of_device = clock.time_ns() - REMEMBERED_NS, re.compile(rf"(\d{{1,20}}) {re.escape(name_of(device))}")
+    told = filter(None, map(of_device.fullmatch, _written()))
+    return sum(int(line[1]) > since_ns for line in told)
+
+
+def _path() -> Path:
+    return default_folder() / "hung"
+
+
+def _written() -> list[str]:
+    """The last lines; none where nobody can read them."""
     try:
-        lines = (default_folder() / "hung").read_text(errors="replace").splitlines()[-_KEPT:]
+        return _path().read_text(errors="replace").splitlines()[-_KEPT:]
     except OSError:
-        return 0
-    told = (line.partition(" ") for line in lines)
-    return sum(
-        name == name_of(device) and time_ns.isdecimal() and clock.time_ns() - int(time_ns) < REMEMBERED_NS
-        for time_ns, _, name in told
-    )
+        return []
