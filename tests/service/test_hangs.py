@@ -56,7 +56,13 @@ def test_without_another_device_it_is_tried_again(
     assert device_to_use(DeviceConfig(), clock) == device
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff\x00", b"yesterday it hung\n", b"12\n", b"1" * 6000, 2 * (b"1" * 6000 + b" DEVICE\n")])
+TOO_MANY_DIGITS = b"1" * 6000
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\xff\x00", b"yesterday it hung\n", b"12\n", TOO_MANY_DIGITS, 2 * (TOO_MANY_DIGITS + b" DEVICE\n")],
+)
 def test_whatever_is_written_there_the_daemon_starts(cache: Path, clock: FakeClock, content: bytes) -> None:
     cache.parent.mkdir()
     device = devices.choose()
