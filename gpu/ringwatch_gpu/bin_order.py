@@ -27,24 +27,51 @@ def most_entries(geometry: Geometry) -> int:
     return pixels + geometry.bins * LANES
 
 
-def order_bytes(geometry: Geometry) -> int:
-    """Size of the tables on the device."""
-    if geometry.splitting is None:
-        return _BYTES_A_RANK * geometry.pixels
-    return _BYTES_AN_ENTRY * most_entries(geometry)
+def order_bytes(geometry: Geometry, exposure_bytes: int) -> tuple[int, ...]:
+    """Sizes of the buffers on the device."""
+    whole = geometry.splitting is None
+    table = _BYTES_A_RANK * geometry.pixels if whole else _BYTES_AN_ENTRY * most_entries(geometry)
+    return table, *_sorted_bytes(geometry, exposure_bytes)
+
+
+def _sorted_bytes(geometry: Geometry, exposure_bytes: int) -> tuple[int, int, int, int]:
+    entries = most_entries(geometry)
+    return 4 * entries, 4 * entries, exposure_bytes * entries, entries // LANES + 1
+
+
+class EntryBuffers:
+    """Words of the sums and exposure lost, in the order of the bins; kernels/rejection.cl says how they are read.
+
+    All are zero at first: entries that are no pixel are never written.
+    """
+
+    def __init__(self, queue: cl.CommandQueue, geometry: Geometry, exposure_bytes: int) -> None:
+        self._queue = queue
+        self.low, self.high, self.lost, self.rare = (
+            cl.Buffer(queue.context, cl.mem_flags.READ_WRITE, size) for size in _sorted_bytes(geometry, exposure_bytes)
+        )
+
+    def fill(self, byte: int, *buffers: cl.Buffer) -> None:
+        """Set all bytes of them."""
+        for buffer in buffers:
+            cl.enqueue_fill_buffer(self._queue, buffer, np.uint8(byte), 0, buffer.size)
 
 
 class WholePixels:
-    """Each pixel once. Written to ``sums`` and ``lost``, which have `most_entries`."""
+    """Each pixel once."""
 
     def __init__(
-        self, queue: cl.CommandQueue, program: cl.Program, geometry: Geometry, image: ImageBuffers, *to: cl.Buffer
+        self, queue: cl.CommandQueue, program: cl.Program, geometry: Geometry, image: ImageBuffers, to: EntryBuffers
     ) -> None:
-        self._queue = queue
+        self._queue, self._to = queue, to
         self._rank = cl.Buffer(queue.context, cl.mem_flags.READ_ONLY, _BYTES_A_RANK * geometry.pixels)
         self._kernel = cl.Kernel(program, "sort_pixels")
-        pixels, quantum = np.uint32(geometry.pixels), np.float64(geometry.signal_quantum)
-        self._kernel.set_args(self._rank, image.low, image.high, image.lost_exposure, pixels, quantum, *to)
+        summed, pixels = (image.low, image.high, image.lost_exposure), np.uint32(geometry.pixels)
+        self._kernel.set_args(self._rank, *summed, pixels, to.low, to.high, to.lost, to.rare)
+
+    def clear(self) -> None:
+        """The image begins anew: no pixel is a rare one."""
+        self._to.fill(0, self._to.high, self._to.lost, self._to.rare)
 
     def change_mask(self, geometry: Geometry) -> Order:
         """Go on with a geometry that differs in its mask only."""
@@ -53,6 +80,7 @@ class WholePixels:
         used = rank != _NOWHERE
         norm[rank[used]] = geometry.norm_q[used]
         cl.enqueue_copy(self._queue, self._rank, rank)
+        self._to.fill(0, self._to.low)
         return norm, bin_start
 
     def run(self, items: tuple[int], group: tuple[int] | None) -> None:
@@ -61,7 +89,7 @@ class WholePixels:
 
 
 class SplitPixels:
-    """Each pixel once for each bin that it reaches, times its share there. Written as by `WholePixels`.
+    """Each pixel once for each bin that it reaches, times its share there, as bits of a double.
 
     After `change_mask`, ``shares`` are those of the entries, 0 for one that is no part of a pixel.
     """
@@ -72,14 +100,19 @@ class SplitPixels:
         geometry: Geometry,
         splitting: Splitting,
         image: ImageBuffers,
-        *to: cl.Buffer,
+        to: EntryBuffers,
+        *,
         monitored: bool = False,
     ) -> None:
-        self._queue, self._splitting = queue, splitting
+        self._queue, self._splitting, self._to = queue, splitting, to
         program = build(queue.context, "split_order", monitor_constants(monitored))
         self._kernel = cl.Kernel(program, "gather_parts")
         summed, quantum = (image.low, image.high, image.lost_exposure), np.float64(geometry.signal_quantum)
-        self._kernel.set_args(None, None, np.uint32(most_entries(geometry)), *summed, quantum, *to)
+        self._kernel.set_args(None, None, np.uint32(most_entries(geometry)), *summed, quantum, to.low, to.high, to.lost)
+
+    def clear(self) -> None:
+        """The image begins anew."""
+        self._to.fill(1, self._to.rare)
 
     def change_mask(self, geometry: Geometry) -> Order:
         """Go on with a geometry that differs in its mask only."""

@@ -16,7 +16,7 @@ from .spottiness import bin_weights
 from .sums import StaticSums
 from .tables import DeviceTables, constant
 
-_CPU_ITEMS = 8  # a constant: the order of floating additions must not depend on the number of cores
+_CPU_ITEMS = 4  # a constant: the order of floating additions must not depend on the number of cores
 _GPU_ITEMS = 2048
 _CAKE_PLANES = 2
 _LOST_FLOATS = 2

@@ -24,6 +24,7 @@ _FEWEST = 3
 _MAD_TO_SIGMA = 1.4826
 _CLIP_SIGMAS = 4.0
 _CLIP_PASSES = 3
+_NEAR, _FAR = 2.0**-20, 1024
 
 
 def reject(
@@ -76,14 +77,35 @@ class Bin:
         """Their ratio, infinite for what was never valid."""
         return np.divide(self.s, self.w, out=np.full_like(self.s, np.inf), where=self.w > 0)
 
-    def sums(self, share: Floats, of_counts: bool) -> Floats:
-        """Signal, norm, norm^2, count and variance of shares of the pixels: of their counts, or about their mean."""
-        kept = share * self.w
-        signal, norm = lane_sum(share * self.s), lane_sum(kept)
-        mean = signal / norm if norm > 0 else 0.0
+    @property
+    def first_ratio(self) -> float:
+        """That of some pixel: near the mean, mostly."""
+        return float(self.x[0]) if self.w.size and self.w[0] > 0 else 0.0
+
+    def sums(self, share: Floats, of_counts: bool, pivot: float = 0.0) -> Floats:
+        """Signal, norm, norm^2, count and variance of shares of the pixels: of their counts, or about their mean.
+
+        The latter from distances to ``pivot``, any guess of the mean; to the mean itself where that is far away.
+        """
+        found = self._sums_about(pivot, share, of_counts)
+        mean = _mean(found)
+        near = abs(mean - pivot) <= abs(mean) * _NEAR or (mean - pivot) ** 2 * found[2] <= _FAR * found[4]
+        return found if of_counts or near else self._sums_about(mean, share, of_counts)
+
+    def _sums_about(self, pivot: float, share: Floats, of_counts: bool) -> Floats:
+        kept, taken = share * self.w, share * self.s
+        distance = taken - kept * pivot
         noise = share * share * np.maximum(self.c * self.c, self.c * (self.gain * self.s) + self.floor * self.w)
-        squares = noise if of_counts else (share * (self.s - self.w * mean)) ** 2
-        return np.array([signal, norm, lane_sum(kept * kept), lane_sum(share), lane_sum(squares)])
+        summed = (taken, kept, kept * kept, share, noise if of_counts else distance * distance)
+        sums = np.array([lane_sum(values) for values in summed])
+        if not of_counts:
+            shift = _mean(sums) - pivot
+            sums[4] = max(0.0, sums[4] - shift * (2 * lane_sum(distance * kept) - shift * sums[2]))
+        return sums
+
+
+def _mean(sums: Floats) -> float:
+    return float(sums[0] / sums[1]) if sums[1] > 0 else 0.0
 
 
 def lane_sum(values: Floats) -> float:
@@ -103,7 +125,7 @@ def sigma_clip(bin_: Bin, settings: SigmaClip, model: ErrorModel = "azimuthal") 
     x, highest = bin_.x, np.finfo(np.float64).max
     lowest = -highest
     share, by_counts = (x <= highest).astype(np.float64), model == "poisson"
-    kept = bin_.sums(share, by_counts)
+    kept = bin_.sums(share, by_counts, bin_.first_ratio)
     for _ in range(settings.max_iter):
         signal, norm, norm_sq, count, variance = kept
         if count == 0:
@@ -113,7 +135,7 @@ def sigma_clip(bin_: Bin, settings: SigmaClip, model: ErrorModel = "azimuthal") 
         limit = max(settings.thres, chauvenet) * max(np.sqrt(variance / norm_sq), abs(mean) * _ROUNDING)
         lowest, highest = max(lowest, mean - limit), min(highest, mean + limit)
         share = ((x >= lowest) & (x <= highest)).astype(np.float64)
-        fewer = bin_.sums(share, by_counts)
+        fewer = bin_.sums(share, by_counts, mean)
         if fewer[3] == count:
             break
         kept = fewer
@@ -130,7 +152,7 @@ def quantile(bin_: Bin, qmin: float, qmax: float, model: ErrorModel = "azimuthal
     share = ((y > first) & (y < last)).astype(np.float64)
     share[y == first] = first_share
     share[y == last] = last_share
-    return bin_.sums(share, model != "azimuthal")
+    return bin_.sums(share, model != "azimuthal", 0.5 * (first + last))
 
 
 def median_clip(bin_: Bin, model: ErrorModel = "azimuthal") -> Floats:
@@ -140,12 +162,13 @@ def median_clip(bin_: Bin, model: ErrorModel = "azimuthal") -> Floats:
     centre = Order.of(bin_.x, bin_.w).median
     spread = Order.of(np.abs(bin_.x - centre), bin_.w).median
     of_counts = model != "azimuthal"
-    kept = bin_.sums(_in_noise(bin_, centre, _CLIP_SIGMAS * (_MAD_TO_SIGMA * spread)), of_counts)
+    kept = bin_.sums(_in_noise(bin_, centre, _CLIP_SIGMAS * (_MAD_TO_SIGMA * spread)), of_counts, centre)
     for _ in range(_CLIP_PASSES):
-        share = _in_noise(bin_, kept[0] / kept[1], 0.0)
+        mean = kept[0] / kept[1]
+        share = _in_noise(bin_, mean, 0.0)
         if not share.any():
             break
-        kept = bin_.sums(share, of_counts)
+        kept = bin_.sums(share, of_counts, mean)
     return kept
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pyopencl as cl
 from numpy.typing import NDArray
 
-from .bin_order import LANES, SplitPixels, WholePixels, most_entries, order_bytes
+from .bin_order import LANES, EntryBuffers, SplitPixels, WholePixels, most_entries, order_bytes
 from .geometry import Geometry
 from .image import ImageBuffers, exposure_type, monitor_constants
 from .memory import read
@@ -23,7 +23,8 @@ PIECES = 8
 """A profile can be made in so many pieces of about equally many pixels, with other work in between."""
 _CPU_ITEMS = 4 * PIECES
 _SUMS = 5
-_GAIN, _SHARES = 13, 20  # positions among the arguments
+_FIRST_ITEM, _EXPOSURE, _WEIGHT_UNIT, _GAIN, _SHARES = 8, 9, 11, 16, 24  # positions among the arguments
+_BYTES_AN_ENTRY = (4, 8, 8, 8, 4, 4)  # norm; scratch memory: signal, weight, ratio, key, list
 _LARGEST_WEIGHT_BITS = 62
 
 
@@ -93,7 +94,8 @@ def rejection_program(
 def rejection_bytes(geometry: Geometry, *, monitored: bool = False) -> tuple[int, ...]:
     """Sizes of the large buffers on the device."""
     entries = most_entries(geometry)
-    return order_bytes(geometry), *(size * entries for size in _bytes_an_entry(monitored))
+    exposure_bytes = exposure_type(monitored)().itemsize
+    return *order_bytes(geometry, exposure_bytes), *(size * entries for size in _BYTES_AN_ENTRY)
 
 
 def largest_weight(geometry: Geometry) -> int:
@@ -131,8 +133,9 @@ class RejectionKernels:
         self._pixels, self._exposure_type = geometry.pixels, exposure_type(monitored)
         self._norm_quantum = geometry.norm_quantum * (QUANTUM if monitored else 1.0)
         flags, entries = cl.mem_flags, most_entries(geometry)
-        self._entries = [cl.Buffer(context, flags.READ_WRITE, size * entries) for size in _bytes_an_entry(monitored)]
-        sums, self._lost, self._norm, *scratch = self._entries  # all kept: kernels do not keep their arguments alive
+        sizes = [size * entries for size in _BYTES_AN_ENTRY]
+        self._norm, *self._scratch = (cl.Buffer(context, flags.READ_WRITE, size) for size in sizes)
+        self._sorted = EntryBuffers(queue, geometry, self._exposure_type().itemsize)
         self._items = geometry.bins if share else _CPU_ITEMS
         self._bin_start = cl.Buffer(context, flags.READ_ONLY, 4 * (geometry.bins + 1))
         self._first_bin = cl.Buffer(context, flags.READ_ONLY, 4 * (self._items + 1))
@@ -142,16 +145,18 @@ class RejectionKernels:
         program = rejection_program(context, rejection, share, signed=signed, split=is_split, monitored=monitored)
         self._order: WholePixels | SplitPixels
         if geometry.splitting is None:
-            self._order = WholePixels(queue, program, geometry, image, sums, self._lost)
+            self._order = WholePixels(queue, program, geometry, image, self._sorted)
         else:
-            self._order = SplitPixels(queue, geometry, geometry.splitting, image, sums, self._lost, monitored=monitored)
+            self._order = SplitPixels(queue, geometry, geometry.splitting, image, self._sorted, monitored=monitored)
         self._reject = cl.Kernel(program, "reject")
         self._floors = cl.Buffer(context, flags.READ_ONLY, 8 * geometry.bins)
-        unknown, shares = (np.uint32(0), self._exposure_type(0), np.float64(1)), [None] * is_split
+        exposure, unit, shares = self._exposure_type(0), np.float64(1), [None] * is_split
         self._piece = PIECES
         self._reject.set_args(
-            sums, self._lost, self._norm, self._bin_start, self._first_bin, np.uint32(geometry.bins), *unknown,
-            *_parameters(rejection), np.float64(1), self._floors, *scratch, self._sums, *shares,
+            self._sorted.low, self._sorted.high, self._sorted.lost, self._sorted.rare, self._norm,
+            self._bin_start, self._first_bin, np.uint32(geometry.bins), np.uint32(0), exposure,
+            np.float64(geometry.signal_quantum), unit, *_parameters(rejection), np.float64(1), self._floors,
+            *self._scratch, self._sums, *shares,
         )  # fmt: skip
         self.change_mask(geometry)
 
@@ -167,13 +172,12 @@ class RejectionKernels:
         first_bin = _first_bins(bin_start, self._items)
         for buffer, host in ((self._norm, norm), (self._bin_start, bin_start), (self._first_bin, first_bin)):
             cl.enqueue_copy(self._queue, buffer, host)
-        cl.enqueue_fill_buffer(self._queue, self._entries[0], np.zeros(1), 0, self._entries[0].size)
         self.clear()
 
     def clear(self) -> None:
         """The summed image begins anew; what was begun is given up."""
         self._piece = PIECES
-        cl.enqueue_fill_buffer(self._queue, self._lost, np.zeros(1, np.uint32), 0, self._lost.size)
+        self._order.clear()
 
     def run(self, exposure: int) -> dict[Method, RingProfile]:
         """Profiles of the summed image, whose frames count for ``exposure`` > 0."""
@@ -185,8 +189,8 @@ class RejectionKernels:
     def begin(self, exposure: int) -> None:
         """Take the summed image as it is now, whose frames count for ``exposure`` > 0; it may change afterwards."""
         self._weight_unit = weight_unit(self._largest_weight, exposure)
-        self._reject.set_arg(7, self._exposure_type(exposure))
-        self._reject.set_arg(8, np.float64(self._weight_unit))
+        self._reject.set_arg(_EXPOSURE, self._exposure_type(exposure))
+        self._reject.set_arg(_WEIGHT_UNIT, np.float64(self._weight_unit))
         self._order.run((self._pixels if self._share else _CPU_ITEMS,), None if self._share else (1,))
         self._queue.finish()
         self._piece = 0
@@ -200,7 +204,7 @@ class RejectionKernels:
         """Make the next piece; the profiles once it was the last."""
         first, end = (self._items * piece // PIECES for piece in (self._piece, self._piece + 1))
         group = LANES if self._share else 1
-        self._reject.set_arg(6, np.uint32(first))
+        self._reject.set_arg(_FIRST_ITEM, np.uint32(first))
         if end > first:
             cl.enqueue_nd_range_kernel(self._queue, self._reject, ((end - first) * group,), (group,))
         self._queue.finish()
@@ -211,11 +215,6 @@ class RejectionKernels:
         read(self._queue, (self._host, self._sums))
         quantum = self._norm_quantum / self._weight_unit
         return {method: _profile(self._host[METHODS.index(method)], quantum) for method in self.rejection.methods}
-
-
-def _bytes_an_entry(monitored: bool) -> tuple[int, ...]:
-    """Sum, lost exposure, norm; scratch memory: weight, ratio, key, list."""
-    return 8, exposure_type(monitored)().itemsize, 4, 8, 8, 4, 4
 
 
 def _first_bins(bin_start: NDArray[np.uint32], items: int) -> NDArray[np.uint32]:

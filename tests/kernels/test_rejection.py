@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from fractions import Fraction
+from itertools import product
 from typing import get_args
 
 import numpy as np
@@ -132,12 +133,12 @@ def test_a_rehearsal_leaves_no_trace(device: cl.Device, form: Form) -> None:
     assert_specified(integrator, rejection, 8)
 
 
-@pytest.mark.parametrize("quantile", [(0.2, 0.8), (0.0, 1.0), (0.0, 0.0), (1.0, 1.0), (0.4999, 0.5001)])
+@pytest.mark.parametrize("quantile", [(0.2, 0.8), (0.0, 1.0), (0.0, 0.0), (1.0, 1.0), (0.4999, 0.5001), (0.001, 0.999)])
 def test_bands_are_those_of_the_specification(device: cl.Device, form: Form, quantile: tuple[float, float]) -> None:
+    """Of bins of few pixels, and of many: there ends lie among those of which a lane has none."""
     rejection = Rejection(None, quantile, median_clip=False)
-    shape = (41, 37)
-    for mean in (0.05, 100):
-        integrator = summed(synthetic.geometry(shape, 60), device, form, rejection, spotty(shape, mean))
+    for (shape, bins), mean in product([((41, 37), 60), ((97, 131), 5)], [0.05, 100]):
+        integrator = summed(synthetic.geometry(shape, bins), device, form, rejection, spotty(shape, mean))
         assert_specified(integrator, rejection, 10)
 
 
@@ -209,6 +210,17 @@ def full_sort(s: NDArray[np.float64], w: NDArray[np.float64], qmin: Fraction, qm
         band += ratio * max(Fraction(0), min(end, below + weight) - max(start, below))
         below += weight
     return float(band / (end - start))
+
+
+@pytest.mark.parametrize("pivot", [0, 1e-3, 1.0, 1.01, 1e6])
+@pytest.mark.parametrize("mean", [0.1, 1e6, 1e9])
+def test_the_variance_is_that_about_the_mean_whatever_it_is_computed_from(pivot: float, mean: float) -> None:
+    """The pivot is in units of the mean."""
+    rng = np.random.default_rng(4)
+    s, w, share = rng.poisson(mean, 1000).astype(float), rng.uniform(0.5, 1, 1000), rng.integers(0, 3, 1000) / 2
+    found = reference.Bin(s, w).sums(share, of_counts=False, pivot=pivot * mean)
+    about_mean = share * (s - w * (np.sum(share * s) / np.sum(share * w)))
+    assert found[4] == pytest.approx(np.sum(about_mean**2), rel=1e-11)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 8, 300])

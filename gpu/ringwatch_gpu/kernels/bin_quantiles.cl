@@ -11,54 +11,115 @@ typedef struct {
     double first, last, first_share, last_share;
 } Band;
 
-/* Keys of one bucket: those from `first` on, 2^bits of them. */
+/* Keys of one bucket: from `first` on, `span` after it. */
 typedef struct {
-    uint first, bits;
+    uint first, span;
 } Window;
 
-#if SIGNED
 #define SIGN 0x80000000U
-uint key_of(const double x) {
-    const uint bits = as_uint((float)x);
-    return bits & SIGN ? ~bits : bits | SIGN;
+#if SIGNED
+KEYS keys_of(const REAL x) {
+    const KEYS bits = AS_KEYS(TO_FLOAT(x));
+    return bits ^ ((0 - (bits >> 31)) | SIGN);
 }
 float float_of(const uint key) { return as_float(key & SIGN ? key ^ SIGN : ~key); }
 #else
-uint key_of(const double x) { return as_uint((float)x); }
+KEYS keys_of(const REAL x) { return AS_KEYS(TO_FLOAT(x)); }
 float float_of(const uint key) { return as_float(key); }
 #endif
 
-/* Lowest key but 0, and highest, of all lanes. */
-void set_range(const uint lowest, const uint highest, SHARED Workspace *work) {
+/* Lowest key but 0, and highest, of the pixels of each lane. */
+typedef struct {
+    KEYS lowest[VECTORS], highest[VECTORS];
+} Ranges;
+
+void clear_keys(Ranges *ranges) {
+    for (uint v = 0; v < VECTORS; v++) {
+        ranges->lowest[v] = (KEYS)UINT_MAX;
+        ranges->highest[v] = (KEYS)0;
+    }
+}
+
+void add_keys(Ranges *ranges, const uint v, const KEYS keys, const REAL w) {
+    const KEYS valid = MASK_KEYS(w > (REAL)0);
+    ranges->lowest[v] = min(ranges->lowest[v], keys | ~valid | MASK_KEYS(keys == (KEYS)0));
+    ranges->highest[v] = max(ranges->highest[v], keys & valid);
+}
+
+/* Keys between which most pixels are: from the highest minimum of a lane to the lowest maximum of one. Few pixels lie far
+ * below or above all others, be it by factors of a thousand, and they do not reach all lanes. */
+void set_range(const Ranges *ranges, SHARED Workspace *work) {
     SYNC;
-    work->lowest = UINT_MAX;
-    work->highest = 0;
+    work->lowest = 0;
+    work->highest = UINT_MAX;
     SYNC;
-    LOWER(work->lowest, lowest);
-    RAISE(work->highest, highest);
+    for (uint lane = 0; lane < LANES / STEP; lane++) {
+        const uint low = ((const uint *)ranges->lowest)[lane], high = ((const uint *)ranges->highest)[lane];
+        RAISE(work->lowest, low == UINT_MAX ? 0 : low);
+        LOWER(work->highest, high ? high : UINT_MAX);
+    }
     SYNC;
 }
 
-/* Coarse buckets are equal stretches of keys, but the first one: it has the key 0 for itself. (All other keys are those
- * of normal floats, 2^23 and more, so that there is room below the lowest. Keys of signed floats are never 0.) */
-uint coarse_bits(SHARED const Workspace *work) {
-    uint bits = 0;
-    while (work->lowest < work->highest && (work->highest - work->lowest) >> bits > COARSE - 2)
-        bits++;
-    return bits;
+/* Coarse buckets: the first one has the key 0 for itself, so that it is found at once where most pixels have no counts.
+ * The next one has all keys below the range and its first stretch, the last one all keys above. */
+typedef struct {
+    uint start, bits; /* of the range; of each stretch */
+} Buckets;
+
+Buckets buckets_of(SHARED const Workspace *work) {
+    const uint start = min(work->lowest, work->highest), end = max(work->lowest, work->highest);
+    const uint bits = 32 - clz(max((end - start) / (COARSE - 2), 1U));
+    const Buckets buckets = {start, bits};
+    return buckets;
 }
 
-uint coarse_start(SHARED const Workspace *work, const uint bits) { return sub_sat(work->lowest, 1U << bits); }
+KEYS bucket_of(const Buckets buckets, const KEYS keys) {
+    const KEYS stretch = min(sub_sat(keys, (KEYS)buckets.start) >> buckets.bits, (KEYS)(COARSE - 2));
+    return (stretch + 1) & ~MASK_KEYS(keys == (KEYS)0);
+}
 
-/* Weights of the coarse buckets. */
+Window window_of(const Buckets buckets, const uint bucket) {
+    Window window = {0, 0};
+    if (bucket) {
+        window.first = bucket == 1 ? 1 : buckets.start + ((bucket - 1) << buckets.bits);
+        window.span = bucket == COARSE - 1 ? UINT_MAX - window.first
+                                           : buckets.start + (bucket << buckets.bits) - 1 - window.first;
+    }
+    return window;
+}
+
+/* Weights of the coarse buckets, and of all. Pixels that follow each other often go to one bucket: they have copies of it,
+ * so that none waits for the one before. */
 void count_coarse(const Ring ring, SHARED Workspace *work) {
-    const uint bits = coarse_bits(work), start = coarse_start(work, bits);
+    const Buckets buckets = buckets_of(work);
+    uint bucket[LANES / STEP];
+    long weight[LANES / STEP];
+    ulong total = 0;
     for (uint b = LANE; b < COARSE; b += STEP)
-        work->coarse[b] = 0;
+        for (uint copy = 0; copy < COPIES; copy++)
+            work->coarse[b][copy] = 0;
     work->bucket = COARSE;
+    work->total = 0;
     SYNC;
-    for (uint i = LANE; i < ring.entries; i += STEP)
-        ADD(work->coarse[min(sub_sat(ring.key[i], start) >> bits, COARSE - 1U)], (ulong)(long)ring.w[i]);
+    for (uint row = LANE; row < ring.entries; row += LANES) {
+        for (uint v = 0; v < VECTORS; v++) {
+            STORE(bucket_of(buckets, LOAD(ring.key, row + 8 * v)), bucket, 8 * v);
+            STORE(TO_INTEGERS(LOAD(ring.w, row + 8 * v)), weight, 8 * v);
+        }
+        for (uint j = 0; j < LANES / STEP; j += COPIES) {
+            UNROLL
+            for (uint copy = 0; copy < COPIES; copy++)
+                ADD(work->coarse[bucket[j + copy]][copy], (ulong)weight[j + copy]);
+        }
+    }
+    SYNC;
+    for (uint b = LANE; b < COARSE; b += STEP) {
+        for (uint copy = 1; copy < COPIES; copy++)
+            work->coarse[b][0] += work->coarse[b][copy];
+        total += work->coarse[b][0];
+    }
+    ADD(work->total, total);
     SYNC;
 }
 
@@ -69,58 +130,63 @@ typedef struct {
 } Place;
 
 /* Moves on by whole buckets, until the weight so far and that of the next one reach `rank`; how many. */
-uint move_on(Place *place, SHARED const ulong *weights, const uint buckets, const ulong rank) {
+uint move_on(Place *place, SHARED const ulong *weights, const uint buckets, const uint step, const ulong rank) {
     uint bucket = 0;
-    for (; bucket < buckets - 1 && place->below + weights[bucket] < rank; bucket++)
-        place->below += weights[bucket];
-    place->equal = weights[bucket];
+    for (; bucket < buckets - 1 && place->below + weights[bucket * step] < rank; bucket++)
+        place->below += weights[bucket * step];
+    place->equal = weights[bucket * step];
     return bucket;
 }
 
 /* Lists the entries of a coarse bucket, if the list is not of that one already. */
 void list_bucket(const Ring ring, const uint bucket, const Window window, SHARED Workspace *work) {
     SYNC;
-    const uint entries = work->bucket == bucket ? 0 : ring.entries;
+    const bool is_listed = work->bucket == bucket;
+    const uint entries = is_listed ? 0 : ring.entries;
     SYNC;
-    work->listed = entries ? 0 : work->listed;
+    work->listed = is_listed ? work->listed : 0;
     work->bucket = bucket;
     SYNC;
-    for (uint i = LANE; i < entries; i += STEP)
-        if ((ring.key[i] - window.first) >> window.bits == 0)
-            ring.list[APPEND(work->listed)] = i;
+    for (uint i = LANE * LENGTH; i < entries; i += STEP * LENGTH)
+        if (ANY(LOAD(ring.key, i) - window.first <= window.span))
+            for (uint j = i; j < i + LENGTH; j++)
+                APPEND_IF(ring.key[j] - window.first <= window.span, ring.list, work->listed, j);
     SYNC;
 }
 
-/* Where the pixels, counted by weight in the order of their keys, reach two ranks, 1 to their total. */
-void find_places(const Ring ring, const ulong *ranks, Place *places, SHARED Workspace *work) {
-    for (uint p = 0; p < 2; p++) {
-        const ulong rank = ranks[p];
-        Window window = {0, coarse_bits(work)};
-        Place place = {0, 0, 0};
-        const uint bucket = move_on(&place, work->coarse, COARSE, rank);
-        if (bucket)
-            window.first = coarse_start(work, window.bits) + (bucket << window.bits);
-        else
-            window.bits = 0;
-        list_bucket(ring, bucket, window, work);
-        while (window.bits) {
-            const uint bits = sub_sat(window.bits, (uint)FINE_BITS);
-            for (uint b = LANE; b < FINE; b += STEP)
-                work->fine[b] = 0;
-            SYNC;
-            for (uint j = LANE; j < work->listed; j += STEP) {
-                const uint i = ring.list[j], offset = ring.key[i] - window.first;
-                if (offset >> window.bits == 0)
-                    ADD(work->fine[offset >> bits], (ulong)(long)ring.w[i]);
-            }
-            SYNC;
-            window.first += move_on(&place, work->fine, FINE, rank) << bits;
-            window.bits = bits;
-            SYNC;
+/* Where the pixels, counted by weight in the order of their keys, reach a rank, 1 to their total. */
+Place find_place(const Ring ring, const ulong rank, SHARED Workspace *work) {
+    Place place = {0, 0, 0};
+    const uint bucket = move_on(&place, work->coarse[0], COARSE, COPIES, rank);
+    Window window = window_of(buckets_of(work), bucket);
+    list_bucket(ring, bucket, window, work);
+    while (window.span) {
+        const uint bits = sub_sat(32 - clz(window.span), (uint)FINE_BITS);
+        for (uint b = LANE; b < FINE; b += STEP)
+            work->fine[b] = 0;
+        SYNC;
+        for (uint j = LANE; j < work->listed; j += STEP) {
+            const uint i = ring.list[j], offset = ring.key[i] - window.first;
+            if (offset <= window.span)
+                ADD(work->fine[offset >> bits], (ulong)(long)ring.w[i]);
         }
-        place.key = window.first;
-        places[p] = place;
+        SYNC;
+        const uint offset = move_on(&place, work->fine, FINE, 1, rank) << bits;
+        window.first += offset;
+        window.span = min(window.span - offset, (1U << bits) - 1);
+        SYNC;
     }
+    place.key = window.first;
+    return place;
+}
+
+bool holds(const Place place, const ulong rank) { return place.below < rank && rank - place.below <= place.equal; }
+
+/* Two places, mostly one and the same. */
+void find_places(const Ring ring, const ulong *ranks, Place *places, SHARED Workspace *work) {
+    places[0] = places[1] = find_place(ring, ranks[0], work);
+    if (!holds(places[0], ranks[1]))
+        places[1] = find_place(ring, ranks[1], work);
 }
 
 double value_of(const Place place) { return float_of(place.key); }
@@ -156,12 +222,14 @@ Band band_of(const Ring ring, const double qmin, const double qmax, SHARED Works
 
 /* Makes |x - centre| the keys. */
 void key_distances(const Ring ring, const double centre, SHARED Workspace *work) {
-    uint lowest = UINT_MAX, highest = 0;
-    for (uint i = LANE; i < ring.entries; i += STEP) {
-        const uint key = key_of(fabs(ring.x[i] - centre));
-        ring.key[i] = key;
-        lowest = min(lowest, key ? key : UINT_MAX);
-        highest = max(highest, ring.w[i] > 0 ? key : 0);
-    }
-    set_range(lowest, highest, work);
+    Ranges ranges;
+    clear_keys(&ranges);
+    for (uint row = LANE; row < ring.entries; row += LANES)
+        for (uint v = 0; v < VECTORS; v++) {
+            const uint i = row + 8 * v;
+            const KEYS keys = keys_of(fabs(LOAD(ring.x, i) - centre));
+            STORE(keys, ring.key, i);
+            add_keys(&ranges, v, keys, LOAD(ring.w, i));
+        }
+    set_range(&ranges, work);
 }

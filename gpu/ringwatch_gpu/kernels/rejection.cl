@@ -11,7 +11,8 @@
  * on CPUs (GROUPED=0), a work-group of LANES work-items on GPUs (GROUPED=1), and makes all profiles of one before it goes
  * to the next: what it needs stays in a cache. It may be run for some of the bins at a time. With S the sum over the N_p
  * frames in which a pixel was valid and g its norm, s = S, w = g N_p, x = s / w. Entries that are no pixel, or one that was
- * never valid, have s = w = 0 and x = infinity, and count nowhere.
+ * never valid, have s = w = 0 and x = infinity, and count nowhere. High words of sums and lost frames are rare: only rows of
+ * LANES entries that have any are marked, and they alone are read.
  *
  * All sums are made in one order, and quantiles do not depend on any: every device keeps the same pixels.
  */
@@ -36,8 +37,8 @@ typedef struct {
     double mean, tolerance, gain, floor;
 } Noise;
 
-REAL in_interval(const Interval rule, const REAL s, const REAL w, const REAL x) {
-    return select((REAL)0, (REAL)1, MASK((x >= rule.lowest) & (x <= rule.highest)));
+MASKS in_interval(const Interval rule, const REAL s, const REAL w, const REAL x) {
+    return MASK((x >= rule.lowest) & (x <= rule.highest));
 }
 
 #if GROUPED
@@ -53,42 +54,39 @@ REAL in_band(const Band rule, const REAL s, const REAL w, const REAL x) {
     return select(at_first, (REAL)rule.last_share, MASK(y == rule.last));
 }
 
-REAL in_noise(const Noise rule, const REAL s, const REAL w, const REAL x) {
+MASKS in_noise(const Noise rule, const REAL s, const REAL w, const REAL x) {
     const REAL expected = w * rule.mean, d = s - expected, allowed = w * rule.tolerance;
     const REAL variance = max((REAL)1, rule.gain * expected + rule.floor * w);
     const REAL limit = max(CLIP_SIGMAS * CLIP_SIGMAS * variance, allowed * allowed);
-    return select((REAL)0, (REAL)1, MASK((d * d <= limit) & (w > (REAL)0)));
+    return MASK((d * d <= limit) & (w > (REAL)0));
 }
 
-SUMS(Interval, in_interval, sum_interval, add_interval_variance)
-SUMS(Band, in_band, sum_band, add_band_variance)
-SUMS(Noise, in_noise, sum_noise, add_noise_variance)
+SUMS(Interval, MASKS, in_interval, WHOLE, sum_interval)
+SUMS(Band, REAL, in_band, PART, sum_band)
+SUMS(Noise, MASKS, in_noise, WHOLE, sum_noise)
 
 Sums sigma_clip(const Ring ring, const double thres, const uint max_iter, SHARED Workspace *work) {
     Interval rule = {-DBL_MAX, DBL_MAX};
-    Sums kept = add_interval_variance(sum_interval(ring, rule, work), CLIPS_BY_COUNTS, ring, rule, work);
+    Sums kept = sum_interval(first_ratio(ring), CLIPS_BY_COUNTS, ring, rule, work);
     bool goes_on = kept.count > 0;
     for (uint cycle = 0; cycle < max_iter && goes_on; cycle++) {
         const double chauvenet = sqrt(2 * log(max(FEWEST, kept.count) / SQRT_2_PI)), mean = mean_of(kept);
         const double limit = max(thres, chauvenet) * max(sqrt(kept.variance / kept.norm_sq), fabs(mean) * ROUNDING);
         rule.lowest = max(rule.lowest, mean - limit);
         rule.highest = min(rule.highest, mean + limit);
-        const Sums sums = sum_interval(ring, rule, work);
-        const bool changed = sums.count != kept.count;
-        Ring to_do = ring;
-        to_do.entries = changed ? ring.entries : 0;
-        const Sums fewer = add_interval_variance(sums, CLIPS_BY_COUNTS, to_do, rule, work);
+        const Sums fewer = sum_interval(mean, CLIPS_BY_COUNTS, ring, rule, work);
+        const bool changed = fewer.count != kept.count;
         kept = changed ? fewer : kept;
         goes_on = changed && kept.count > 0;
     }
     if (CLIPS_BY_COUNTS != VARIANCE_OF_COUNTS)
-        kept = add_interval_variance(kept, VARIANCE_OF_COUNTS, ring, rule, work);
+        kept = sum_interval(0, VARIANCE_OF_COUNTS, ring, rule, work);
     return kept;
 }
 
 Sums quantile(const Ring ring, const double qmin, const double qmax, SHARED Workspace *work) {
     const Band band = band_of(ring, qmin, qmax, work);
-    return add_band_variance(sum_band(ring, band, work), VARIANCE_OF_COUNTS, ring, band, work);
+    return sum_band(0.5 * (band.first + band.last), VARIANCE_OF_COUNTS, ring, band, work);
 }
 
 Sums median_clip(const Ring ring, SHARED Workspace *work) {
@@ -96,28 +94,27 @@ Sums median_clip(const Ring ring, SHARED Workspace *work) {
     key_distances(ring, centre, work);
     count_coarse(ring, work);
     Noise rule = {centre, CLIP_SIGMAS * MAD_TO_SIGMA * median(ring, work), ring.gain, ring.floor};
-    Sums kept = sum_noise(ring, rule, work);
+    Sums kept = sum_noise(centre, VARIANCE_OF_COUNTS, ring, rule, work);
     bool goes_on = true; /* until the mean stays, and with it all that follows */
     for (uint pass = 0; pass < CLIP_PASSES && goes_on; pass++) {
-        const Noise next = {mean_of(kept), 0, ring.gain, ring.floor};
-        const Sums sums = sum_noise(ring, next, work);
-        goes_on = sums.count > 0 && mean_of(sums) != next.mean;
-        if (sums.count > 0) {
-            rule = next;
+        rule.mean = mean_of(kept);
+        rule.tolerance = 0;
+        const Sums sums = sum_noise(rule.mean, VARIANCE_OF_COUNTS, ring, rule, work);
+        goes_on = sums.count > 0 && mean_of(sums) != rule.mean;
+        if (sums.count > 0)
             kept = sums;
-        }
     }
-    return add_noise_variance(kept, VARIANCE_OF_COUNTS, ring, rule, work);
+    return kept;
 }
 
 /* Writes the sums of a bin, zeros where its pixels have no weight. */
-void write(const Sums sums, const ulong total, global double *out) {
+void write(const Sums sums, const bool exists, global double *out) {
     if (LANE == 0) {
-        out[0] = total ? sums.signal : 0;
-        out[1] = total ? sums.norm : 0;
-        out[2] = total ? sums.norm_sq : 0;
-        out[3] = total ? sums.count : 0;
-        out[4] = total ? sums.variance : 0;
+        out[0] = exists ? sums.signal : 0;
+        out[1] = exists ? sums.norm : 0;
+        out[2] = exists ? sums.norm_sq : 0;
+        out[3] = exists ? sums.count : 0;
+        out[4] = exists ? sums.variance : 0;
     }
 }
 
@@ -125,34 +122,71 @@ kernel void sort_pixels(
     global const uint *rank,         /* where a pixel goes, UINT_MAX = not used, [pixels] */
     global const uint *image_low, global const uint *image_high, global const EXPOSURE *image_lost, /* [pixels] */
     const uint pixels,
-    const double quantum,            /* unit of the signals, in counts */
-    global double *sums,             /* in counts, in the order of the bins */
-    global EXPOSURE *lost)           /* likewise; 0 before, unless it was written for the same image already */
+    global uint *low,                /* words of the sums, in the order of the bins */
+    global uint *high, global EXPOSURE *lost, /* likewise; 0 before, or written for the same image */
+    global uchar *rare)              /* of LANES entries each: whether any has these two; likewise */
 {
     const uint stretch = (pixels + get_global_size(0) - 1) / get_global_size(0), first = get_global_id(0) * stretch;
     for (uint i = first; i < min(pixels, first + stretch); i++) {
         const uint to = rank[i];
         if (to == UINT_MAX)
             continue;
-        sums[to] = (double)(long)(((ulong)image_high[i] << 32) | image_low[i]) * quantum;
-        if (image_lost[i])
+        low[to] = image_low[i];
+        if (SIGNED || image_high[i] || image_lost[i]) {
+            high[to] = image_high[i];
             lost[to] = image_lost[i];
+            rare[to / LANES] = 1;
+        }
     }
 }
 
+/* Signals, weights, ratios and keys of the entries of a bin, the first of which is `start`. */
+void prepare(
+    const Ring ring, const uint start, global const uint *low, global const uint *high, global const EXPOSURE *lost,
+    global const uchar *rare, global const uint *norms, const EXPOSURE exposure, const double quantum,
+    const double weight_unit, SHARED Workspace *work)
+{
+    Ranges ranges;
+    clear_keys(&ranges);
+    for (uint row = LANE; row < ring.entries; row += LANES) {
+        const bool is_rare = rare[(start + row) / LANES];
+        UNROLL
+        for (uint v = 0; v < VECTORS; v++) {
+            const uint i = row + 8 * v, from = start + i;
+            WORDS sum = TO_WORDS(LOAD(low, from)), frames = (WORDS)exposure;
+            if (is_rare) {
+                sum |= TO_WORDS(LOAD(high, from)) << 32;
+                frames -= TO_WORDS(LOAD(lost, from));
+            }
+            const REAL s = SIGNAL(sum, quantum), w = TO_REAL(LOAD(norms, from)) * TO_REAL(frames) * weight_unit;
+            const REAL x = select((REAL)INFINITY, s / w, MASK(w > (REAL)0));
+            const KEYS keys = keys_of(x);
+            STORE(s, ring.s, i);
+            STORE(w, ring.w, i);
+            STORE(x, ring.x, i);
+            STORE(keys, ring.key, i);
+            add_keys(&ranges, v, keys, w);
+        }
+    }
+    set_range(&ranges, work);
+}
+
 kernel void reject(
-    global const double *sums,       /* of the pixels; each bin begins at a multiple of LANES */
+    global const uint *low, global const uint *high, /* words of the pixels' sums; each bin begins at a multiple of LANES */
     global const EXPOSURE *lost,     /* likewise */
-    global const uint *norm_sorted,  /* their norms in quanta, 0 for entries that are no pixel */
+    global const uchar *rare,        /* of LANES entries each: whether `high` and `lost` are looked at */
+    global const uint *norms,        /* of the pixels in quanta, 0 for entries that are no pixel */
     global const uint *bin_start,    /* its first entry, and the end of the last, [bins + 1] */
     global const uint *first_bin,    /* of each work-item or work-group, and the end of the last, [items + 1] */
     const uint bins,
     const uint first_item,           /* which item the first of this run is */
     const EXPOSURE exposure,         /* N of the summed image when it was sorted */
+    const double quantum,            /* unit of the sums, in counts */
     const double weight_unit,        /* weights are multiplied by it, so that those of a bin stay below 2^62 */
     const double thres, const uint max_iter, const double qmin, const double qmax,
     const double gain, global const double *floors, /* noise of a sum: gain x signal + floor x norm, [bins] */
-    global double *weights, global double *ratios, global uint *keys, global uint *lists, /* scratch, one an entry */
+    global double *signals, global double *weights, global double *ratios, global uint *keys,
+    global uint *lists,              /* scratch, one an entry */
     global double *profiles          /* signal, norm, norm^2, count and variance of the three, [3][bins][5] */
 #if SPLIT
     , global const float *shares     /* of the pixels in the bins, in the order of these */
@@ -167,34 +201,16 @@ kernel void reject(
     const uint item = first_item + get_group_id(0), scratch = bin_start[first_bin[item]];
     for (uint bin = first_bin[item]; bin < first_bin[item + 1]; bin++) {
         const uint start = bin_start[bin];
-        const Ring ring = {sums + start,   weights + scratch, ratios + scratch,
-                           keys + scratch, lists + scratch,   bin_start[bin + 1] - start,
-                           gain,           floors[bin] / weight_unit,
+        const Ring ring = {signals + scratch, weights + scratch, ratios + scratch,
+                           keys + scratch,    lists + scratch,   bin_start[bin + 1] - start,
+                           gain,              floors[bin] / weight_unit,
 #if SPLIT
                            shares + start
 #endif
         };
-        ulong total = 0;
-        uint lowest = UINT_MAX, highest = 0;
-        for (uint i = LANE; i < ring.entries; i += STEP) {
-            const double norm = norm_sorted[start + i];
-            const double w = norm * (double)(exposure - lost[start + i]) * weight_unit;
-            const double x = w > 0 ? ring.s[i] / w : INFINITY;
-            const uint key = key_of(x);
-            ring.w[i] = w;
-            ring.x[i] = x;
-            ring.key[i] = key;
-            total += (ulong)(long)w;
-            lowest = min(lowest, key ? key : UINT_MAX);
-            highest = max(highest, w > 0 ? key : 0);
-        }
-        set_range(lowest, highest, &work);
-        work.total = 0;
-        SYNC;
-        ADD(work.total, total);
-        SYNC;
+        prepare(ring, start, low, high, lost, rare, norms, exposure, quantum, weight_unit, &work);
         if (METHODS & SIGMA_CLIP)
-            write(sigma_clip(ring, thres, max_iter, &work), work.total, profiles + 5 * bin);
+            write(sigma_clip(ring, thres, max_iter, &work), true, profiles + 5 * bin);
         if (METHODS & (QUANTILE | MEDIAN_CLIP))
             count_coarse(ring, &work);
         if (METHODS & QUANTILE)

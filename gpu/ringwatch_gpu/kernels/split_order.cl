@@ -12,13 +12,16 @@ kernel void gather_parts(
     const uint entries,
     global const uint *image_low, global const uint *image_high, global const EXPOSURE *image_lost, /* [pixels] */
     const double quantum,            /* unit of the signals, in counts */
-    global double *sums,             /* [entries] */
+    global uint *low, global uint *high, /* words of a double, [entries] */
     global EXPOSURE *lost)           /* [entries] */
 {
     const uint stretch = (entries + get_global_size(0) - 1) / get_global_size(0), first = get_global_id(0) * stretch;
     for (uint i = first; i < min(entries, first + stretch); i++) {
         const uint from = pixel[i];
-        sums[i] = share[i] * (double)(long)(((ulong)image_high[from] << 32) | image_low[from]) * quantum;
+        const long sum = ((ulong)image_high[from] << 32) | image_low[from];
+        const ulong words = as_ulong(share[i] * (double)sum * quantum);
+        low[i] = words;
+        high[i] = words >> 32;
         lost[i] = image_lost[from];
     }
 }
