@@ -182,9 +182,8 @@ class RejectionKernels:
     def run(self, exposure: int) -> dict[Method, RingProfile]:
         """Profiles of the summed image, whose frames count for ``exposure`` > 0."""
         self.begin(exposure)
-        while (profiles := self.go_on()) is None:
-            pass
-        return profiles
+        self._make_pieces(PIECES)
+        return self._profiles()
 
     def begin(self, exposure: int) -> None:
         """Take the summed image as it is now, whose frames count for ``exposure`` > 0; it may change afterwards."""
@@ -202,14 +201,17 @@ class RejectionKernels:
 
     def go_on(self) -> dict[Method, RingProfile] | None:
         """Make the next piece; the profiles once it was the last."""
-        first, end = (self._items * piece // PIECES for piece in (self._piece, self._piece + 1))
+        self._make_pieces(1)
+        return None if self.is_under_way else self._profiles()
+
+    def _make_pieces(self, pieces: int) -> None:
+        first, end = (self._items * piece // PIECES for piece in (self._piece, self._piece + pieces))
         group = LANES if self._share else 1
         self._reject.set_arg(_FIRST_ITEM, np.uint32(first))
         if end > first:
             cl.enqueue_nd_range_kernel(self._queue, self._reject, ((end - first) * group,), (group,))
         self._queue.finish()
-        self._piece += 1
-        return None if self.is_under_way else self._profiles()
+        self._piece += pieces
 
     def _profiles(self) -> dict[Method, RingProfile]:
         read(self._queue, (self._host, self._sums))
