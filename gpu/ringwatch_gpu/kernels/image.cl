@@ -74,8 +74,7 @@ kernel void first_pass(
             const ulong s = ((ulong)image_high[i] << 32) | image_low[i];
             ADD(sums[bin], s);
             const EXPOSURE lost = image_lost[i];
-            if (s == 0 && lost < exposure)
-                losses[(3 + MISSING_PLANES) * BINS + bin]++;
+            losses[(3 + MISSING_PLANES) * BINS + bin] += (s == 0) & (lost < exposure);
             if (lost) {
                 const ulong g = norm_q[i], valid = exposure - lost, missing = g * (lost & LOW_HALF);
                 const double full = (double)g * (double)exposure, weight = (double)g * (double)valid;
