@@ -118,6 +118,14 @@ void write(const Sums sums, const bool exists, global double *out) {
     }
 }
 
+/* Neighbours go to many bins: on CPUs stores wait for their places unless these were called for. */
+#define AHEAD 32
+#if GROUPED
+#define CALL_FOR(place)
+#else
+#define CALL_FOR(place) __builtin_prefetch(place, 1)
+#endif
+
 kernel void sort_pixels(
     global const uint *rank,         /* where a pixel goes, UINT_MAX = not used, [pixels] */
     global const uint *image_low, global const uint *image_high, global const EXPOSURE *image_lost, /* [pixels] */
@@ -129,6 +137,7 @@ kernel void sort_pixels(
     const uint stretch = (pixels + get_global_size(0) - 1) / get_global_size(0), first = get_global_id(0) * stretch;
     for (uint i = first; i < min(pixels, first + stretch); i++) {
         const uint to = rank[i];
+        CALL_FOR(low + rank[min(i + AHEAD, pixels - 1)]);
         if (to == UINT_MAX)
             continue;
         low[to] = image_low[i];
