@@ -1,8 +1,10 @@
 """What split pixels and the profiles without outliers cost: 4M frames of the tutorial preset, 1000 and 2000 bins.
 
-For each step core-milliseconds and milliseconds: median of several turns. `python benchmarks/profiles.py`
+For each step core-milliseconds and milliseconds: median of several turns. `python benchmarks/profiles.py [PLATFORM]`;
+without one, such as Intel, on the device that the daemon would use.
 """
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from statistics import median
@@ -27,6 +29,7 @@ REJECTIONS = {
     "median_clip": Rejection(None, None, median_clip=True),
     "all three": Rejection(),
 }
+DEVICE = devices.choose(*sys.argv[1:2])
 VALIDITY = Validity.of(TUTORIAL.dtype, [TUTORIAL.dummy])
 
 
@@ -35,7 +38,7 @@ def integrator(
 ) -> BatchIntegrator:
     """One that has summed up some batches."""
     geometry = Geometry.from_poni(TUTORIAL.poni(), bins=bins, splitting=splitting).masked(pixel_mask(TUTORIAL))
-    made = BatchIntegrator(geometry, TUTORIAL.dtype, devices.choose(), rejection=rejection, tells_noise=tells_noise)
+    made = BatchIntegrator(geometry, TUTORIAL.dtype, DEVICE, rejection=rejection, tells_noise=tells_noise)
     simulator = Simulator(TUTORIAL, 1)
     for _ in range(BATCHES):
         for slot in made.slots:
@@ -80,7 +83,7 @@ def measured(call: Callable[[], object]) -> tuple[float, float]:
 def main() -> None:
     """One line a step."""
     threadpool_limits(1, "blas")  # as in the daemon
-    print(devices.choose().platform.name)
+    print(DEVICE.platform.name)
     for bins in BINS:
         for name, n_frames, step in steps(bins):
             cores_ms, wall_ms = (time_ms / n_frames for time_ms in measured(step))

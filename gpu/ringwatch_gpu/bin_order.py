@@ -54,7 +54,7 @@ class EntryBuffers:
     def fill(self, byte: int, *buffers: cl.Buffer) -> None:
         """Set all bytes of them."""
         for buffer in buffers:
-            cl.enqueue_fill_buffer(self._queue, buffer, np.uint8(byte), 0, buffer.size)
+            cl.enqueue_fill_buffer(self._queue, buffer, np.full(1, byte, np.uint8), 0, buffer.size)
 
 
 class WholePixels:
