@@ -392,6 +392,7 @@ class BatchIntegrator:
             raise ValueError(f"the image is of {total.shape} pixels, the detector of {self.geometry.shape}")
         if (lost_exposure is not None) != self.monitored:
             raise ValueError("one of image and integrator has a monitor, the other has none")
+        self.clear()
         self._image_used = True
         self._image.write(total, lost, lost_exposure)
         if self._pixels.is_signed:

@@ -40,10 +40,7 @@ def _sorted_bytes(geometry: Geometry, exposure_bytes: int) -> tuple[int, int, in
 
 
 class EntryBuffers:
-    """Words of the sums and exposure lost, in the order of the bins; kernels/rejection.cl says how they are read.
-
-    All are zero at first: entries that are no pixel are never written.
-    """
+    """Words of the sums and exposure lost, in the order of the bins; kernels/rejection.cl says how they are read."""
 
     def __init__(self, queue: cl.CommandQueue, geometry: Geometry, exposure_bytes: int) -> None:
         self._queue = queue
@@ -80,7 +77,7 @@ class WholePixels:
         used = rank != _NOWHERE
         norm[rank[used]] = geometry.norm_q[used]
         cl.enqueue_copy(self._queue, self._rank, rank)
-        self._to.fill(0, self._to.low)
+        self._to.fill(0, self._to.low)  # entries that are no pixel are never written
         return norm, bin_start
 
     def run(self, items: tuple[int], group: tuple[int] | None) -> None:

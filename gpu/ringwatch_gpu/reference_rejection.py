@@ -208,14 +208,15 @@ class Order:
 
     def band(self, qmin: float, qmax: float) -> tuple[tuple[float, float], tuple[float, float]]:
         """First and last value between two quantiles, with the shares of their pixels."""
-        start, end = (int(np.rint(q * self.total)) for q in (qmin, qmax))
+        start, end = (min(int(np.rint(q * self.total)), self.total) for q in (qmin, qmax))
         first, last = self._reached(start + 1), self._reached(end)
         until, weight = int(self.until[first]), [self._weight(place) for place in (first, last)]
-        shares = (until - start) / weight[0], (end - (int(self.until[last]) - weight[1])) / weight[1]
+        parts = until - start, end - (int(self.until[last]) - weight[1])
         if first == last:
-            shares = ((end - start) / weight[0] if start < end else 1.0,) * 2
+            parts = (end - start if start < end else weight[0],) * 2
         elif start == end:  # between two values: as much of both
-            shares = min(weight) / weight[0], min(weight) / weight[1]
+            parts = (min(weight),) * 2
+        shares = float(parts[0]) / float(weight[0]), float(parts[1]) / float(weight[1])
         return (float(self.values[first]), shares[0]), (float(self.values[last]), shares[1])
 
     def _reached(self, rank: int) -> int:

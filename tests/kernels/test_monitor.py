@@ -22,6 +22,7 @@ N_FRAMES = len(EXPOSURE)
 # A bin of one pixel has no variance but that of rounding.
 VARIANCE_ATOL = 1e-20
 CLIP = Rejection(SigmaClip(), None, median_clip=False)
+QUANTILES = Rejection(None, (0.2, 1.0), median_clip=False)
 
 
 @pytest.fixture(params=get_args(Form))
@@ -37,10 +38,12 @@ def frames_of(shape: tuple[int, int], kind: np.dtype[np.generic], invalid: float
     return frames
 
 
-def summed(device: cl.Device, form: Form, frames: NDArray[np.integer], bins: int) -> tuple[BatchIntegrator, RingSums]:
+def summed(
+    device: cl.Device, form: Form, frames: NDArray[np.integer], bins: int, rejection: Rejection = CLIP
+) -> tuple[BatchIntegrator, RingSums]:
     """An integrator that has taken all frames, and their sums."""
     geometry = synthetic.geometry(frames.shape[1:], bins)
-    integrator = BatchIntegrator(geometry, frames.dtype, device, form, rejection=CLIP, monitored=True)
+    integrator = BatchIntegrator(geometry, frames.dtype, device, form, rejection=rejection, monitored=True)
     union, validity = RingSums.none_of(geometry, 1.0), Validity.of(frames.dtype)
     for first in range(0, N_FRAMES, 8):
         part, exposure = frames[first : first + 8], EXPOSURE[first : first + 8]
@@ -91,17 +94,22 @@ def test_evaluation_is_that_of_the_specification(
     assert np.array_equal(found.signal, union.words[0, :, -1])
 
 
-def test_profiles_without_outliers_are_those_of_the_specification(device: cl.Device, form: Form) -> None:
-    integrator, _ = summed(device, form, frames_of(SHAPE, np.dtype("u2"), 0.1), BINS)
+@pytest.mark.parametrize("rejection", [CLIP, QUANTILES], ids=lambda rejection: rejection.methods[0])
+def test_profiles_without_outliers_are_those_of_the_specification(
+    device: cl.Device, form: Form, rejection: Rejection
+) -> None:
+    integrator, _ = summed(device, form, frames_of(SHAPE, np.dtype("u2"), 0.1), BINS, rejection)
     total, lost = integrator.read_image()[0], integrator.read_lost_exposure()
     assert lost is not None
     all_frames, geometry = int(EXPOSURE.sum()), integrator.geometry
-    expected = reference_rejection.reject(total.ravel(), lost.ravel(), all_frames, geometry, CLIP)["sigma_clip"]
+    (method,) = rejection.methods
+    expected = reference_rejection.reject(total.ravel(), lost.ravel(), all_frames, geometry, rejection)[method]
     signal, norm, norm_sq, count, variance = expected
     quantum = geometry.norm_quantum * monitor.QUANTUM
     same = RingProfile.of(signal, variance, norm * quantum, norm_sq * quantum**2, count)
+    found = integrator.reject_outliers(all_frames)[method]
     for name, values in vars(same).items():
-        assert np.array_equal(getattr(integrator.reject_outliers(all_frames)["sigma_clip"], name), values), name
+        assert np.array_equal(getattr(found, name), values), name
 
 
 def test_a_frame_of_twice_the_beam_has_the_same_averaged_image(device: cl.Device, form: Form) -> None:

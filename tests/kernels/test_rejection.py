@@ -142,6 +142,22 @@ def test_bands_are_those_of_the_specification(device: cl.Device, form: Form, qua
         assert_specified(integrator, rejection, 10)
 
 
+@pytest.mark.parametrize("quantile", [(0.0, 1.0), (0.2, 1.0), (1.0, 1.0)])
+def test_the_highest_quantile_is_reached_though_weights_are_rounded(
+    device: cl.Device, form: Form, quantile: tuple[float, float]
+) -> None:
+    """The weight of a bin is beyond the integers of a double, and some are rounded up."""
+    rejection, exposure = Rejection(None, quantile, median_clip=False), 2**20 + 1
+    rounded_up = 0
+    for shape, bins in [((41, 37), 60), ((97, 131), 5)]:
+        geometry = synthetic.geometry(shape, bins)
+        weights = [int(norm) * exposure for norm in np.bincount(geometry.bin_table, geometry.norm_q, bins + 1)[:bins]]
+        rounded_up += sum(float(weight) > weight for weight in weights)
+        integrator = summed(geometry, device, form, rejection, spotty(shape, 100))
+        assert_specified(integrator, rejection, exposure)
+    assert rounded_up
+
+
 def test_counts_beyond_32_bits_are_those_of_the_specification(device: cl.Device, form: Form) -> None:
     frames = spotty(SHAPE, 3e6, 16)
     for rejection in rejections(device, form):
@@ -158,12 +174,16 @@ def test_chauvenets_limit_is_that_of_the_specification(device: cl.Device, form: 
 
 
 def test_what_the_last_image_lost_is_forgotten(device: cl.Device, form: Form) -> None:
-    frames = spotty(SHAPE, 30, 8)
+    """Losses and high words of sums, in rows where the next image has some too, of other pixels."""
+    invalid = np.iinfo(U4).max
+    bright, frames = spotty(SHAPE, 3e6, 8), spotty(SHAPE, 30, 8)
     for rejection in rejections(device, form):
-        integrator = summed(synthetic.geometry(SHAPE, BINS), device, form, rejection, frames)
+        integrator = summed(synthetic.geometry(SHAPE, BINS), device, form, rejection, bright)
+        assert integrator.read_image()[0].max() > 2**32
         assert_specified(integrator, rejection, 8)
         integrator.clear()
-        integrator.slots[:] = np.where(frames == np.iinfo(U4).max, 30, frames)
+        integrator.slots[:] = np.where(frames == invalid, 30, frames)
+        integrator.slots[:, :, ::5] = invalid
         integrator.integrate(8, Validity.of(U4))
         assert_specified(integrator, rejection, 8)
 
@@ -212,12 +232,13 @@ def full_sort(s: NDArray[np.float64], w: NDArray[np.float64], qmin: Fraction, qm
     return float(band / (end - start))
 
 
-@pytest.mark.parametrize("pivot", [0, 1e-3, 1.0, 1.01, 1e6])
+@pytest.mark.parametrize("pivot", [0, 1e-3, 1.0, 1 + 1e-7, 1.001, 1.01, 1e6])
 @pytest.mark.parametrize("mean", [0.1, 1e6, 1e9])
 def test_the_variance_is_that_about_the_mean_whatever_it_is_computed_from(pivot: float, mean: float) -> None:
     """The pivot is in units of the mean."""
     rng = np.random.default_rng(4)
-    s, w, share = rng.poisson(mean, 1000).astype(float), rng.uniform(0.5, 1, 1000), rng.integers(0, 3, 1000) / 2
+    w, share = rng.uniform(0.5, 1, 1000), rng.integers(0, 3, 1000) / 2
+    s = rng.poisson(mean * w).astype(float)
     found = reference.Bin(s, w).sums(share, of_counts=False, pivot=pivot * mean)
     about_mean = share * (s - w * (np.sum(share * s) / np.sum(share * w)))
     assert found[4] == pytest.approx(np.sum(about_mean**2), rel=1e-11)
@@ -346,4 +367,4 @@ def test_memory_for_the_profiles_is_asked_for_at_the_start(device: cl.Device, mo
     for rejection in (Rejection(None, None, median_clip=False), Rejection()):
         with pytest.raises(OutOfDeviceMemory):
             BatchIntegrator(geometry, U4, device, rejection=rejection)
-    assert asked[1] - asked[0] >= 44 * geometry.pixels
+    assert asked[1] - asked[0] >= 52 * geometry.pixels

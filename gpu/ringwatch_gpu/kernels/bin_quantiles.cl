@@ -16,8 +16,8 @@ typedef struct {
     uint first, span;
 } Window;
 
-#define SIGN 0x80000000U
 #if SIGNED
+#define SIGN 0x80000000U
 KEYS keys_of(const REAL x) {
     const KEYS bits = AS_KEYS(TO_FLOAT(x));
     return bits ^ ((0 - (bits >> 31)) | SIGN);
@@ -67,6 +67,7 @@ typedef struct {
     uint start, bits; /* of the range; of each stretch */
 } Buckets;
 
+/* In small bins lowest and highest change places. The range has at most COARSE - 2 stretches: the last bucket is above it. */
 Buckets buckets_of(SHARED const Workspace *work) {
     const uint start = min(work->lowest, work->highest), end = max(work->lowest, work->highest);
     const uint bits = 32 - clz(max((end - start) / (COARSE - 2), 1U));
@@ -199,8 +200,11 @@ double median(const Ring ring, SHARED Workspace *work) {
     return 0.5 * (value_of(places[0]) + value_of(places[1]));
 }
 
+/* As a double the total may be rounded up. */
+ulong rank_of(const double share, const ulong total) { return min((ulong)rint(share * total), total); }
+
 Band band_of(const Ring ring, const double qmin, const double qmax, SHARED Workspace *work) {
-    const ulong start = rint(qmin * work->total), end = rint(qmax * work->total);
+    const ulong start = rank_of(qmin, work->total), end = rank_of(qmax, work->total);
     const ulong ranks[] = {min(start + 1, work->total), max(end, 1UL)};
     Place places[2];
     find_places(ring, ranks, places, work);

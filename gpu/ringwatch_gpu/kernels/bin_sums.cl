@@ -97,7 +97,9 @@ typedef struct {
     uint lowest, highest;                     /* keys between which most pixels are */
     uint bucket;                              /* coarse one whose pixels are listed */
     uint listed;
+#if GROUPED
     double lanes[KEPT_SUMS * LANES];
+#endif
 } Workspace;
 
 /* The entries of a bin. */
@@ -229,9 +231,11 @@ double first_ratio(const Ring ring) { return ring.entries && ring.w[0] > 0 ? rin
     INLINE Sums SUM_KEPT(const double pivot, const bool of_counts, const Ring ring, const RULE rule,                   \
                                  SHARED Workspace *work) {                                                             \
         const Sums found = SUM_KEPT##_about(pivot, of_counts, ring, rule, work);                                       \
-        const bool again = !of_counts && is_far(found, pivot);                                                         \
+        if (of_counts)                                                                                                 \
+            return found;                                                                                              \
+        const bool again = is_far(found, pivot);                                                                       \
         Ring to_do = ring;                                                                                             \
         to_do.entries = again ? ring.entries : 0;                                                                      \
-        const Sums better = SUM_KEPT##_about(mean_of(found), of_counts, to_do, rule, work);                            \
+        const Sums better = SUM_KEPT##_about(mean_of(found), false, to_do, rule, work);                                \
         return again ? better : found;                                                                                 \
     }

@@ -1,6 +1,6 @@
 /* Outlier-rejecting profiles of the summed image: sigma clipping, mean between quantiles, median and Poisson clipping.
  *
- * Built after bin_sums.cl and bin_quantiles.cl, with -D LANES=<2^n, 8 or more> -D GROUPED=<0|1> -D METHODS=<see the enum>
+ * Built after bin_sums.cl and bin_quantiles.cl, with -D LANES=<2^n, 32 or more> -D GROUPED=<0|1> -D METHODS=<see the enum>
  * -D SPLIT=<1 where pixels are split: their parts are then what is called pixels below>
  * -D SIGNED=<1 where sums may be negative> -D CLIPS_BY_COUNTS=<0|1> -D VARIANCE_OF_COUNTS=<0|1>: whether the variance is
  * that of the counts (Poisson) instead of that along the ring (azimuthal), in sigma clipping's limit and in what is
