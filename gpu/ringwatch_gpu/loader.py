@@ -24,6 +24,8 @@ import pyopencl as cl
 from .errors import DeviceError
 
 USER_VARIABLES = ("OCL_ICD_VENDORS", "OPENCL_VENDOR_PATH")
+AFFINITY = "POCL_AFFINITY"
+"""With 1, PoCL keeps its first thread on the first CPU, and so on; it reads that when it starts them."""
 
 # The system's and conda's. The loader reads a third, inside pyopencl, in any case.
 _VENDOR_FOLDERS = (Path("/etc/OpenCL/vendors"), Path(sysconfig.get_path("data"), "etc/OpenCL/vendors"))
@@ -37,21 +39,24 @@ _NVIDIA_COMPANIONS = ("libcuda.so.1", "libnvidia-gpucomp.so.*", "libnvidia-nvvm.
 def platforms() -> tuple[cl.Platform, ...]:
     """Every OpenCL platform of this machine, as the loader orders them; empty if there is none.
 
-    The environment is changed only while the loader reads it. Where the user has set ``OCL_ICD_VENDORS`` or
-    ``OPENCL_VENDOR_PATH``, what he named counts, and nothing is added.
+    The environment is changed only while the loader and the runtimes read it. Where the user has set
+    ``OCL_ICD_VENDORS``, ``OPENCL_VENDOR_PATH`` or ``POCL_AFFINITY``, what he chose counts.
 
     Raises
     ------
     DeviceError
         The loader fails otherwise than by finding nothing.
     """
-    with _every_runtime_listed():
+    with _every_runtime_listed(), _each_thread_on_its_cpu():
         try:
-            return tuple(cl.get_platforms())
+            found = tuple(cl.get_platforms())
+            for each in found:
+                each.get_devices()  # with this question the runtimes start
         except cl.LogicError as error:
             if error.code == cl.status_code.PLATFORM_NOT_FOUND_KHR:
                 return ()
             raise DeviceError(f"OpenCL cannot be started: {error}") from error
+    return found
 
 
 def user_choice() -> str | None:
@@ -96,6 +101,22 @@ def _every_runtime_listed() -> Iterator[None]:
             yield
         finally:
             del os.environ["OCL_ICD_VENDORS"]
+
+
+@contextlib.contextmanager
+def _each_thread_on_its_cpu() -> Iterator[None]:
+    """PoCL's threads stay apart: the scheduler often wakes two on one CPU and leaves another idle for milliseconds.
+
+    PoCL counts all CPUs, also those that this process may not use: then nothing is changed.
+    """
+    if AFFINITY in os.environ or os.sched_getaffinity(0) != set(range(os.cpu_count() or 0)):
+        yield
+        return
+    os.environ[AFFINITY] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[AFFINITY]
 
 
 def _known_to_the_loader() -> list[str]:

@@ -1,5 +1,6 @@
 """Devices are found without the user's help, chosen in a fixed order, and their absence is explained."""
 
+import ast
 import os
 import re
 import subprocess
@@ -248,3 +249,50 @@ def test_a_variable_of_the_users_that_hides_a_runtime_is_named(tmp_path: Path):
 def test_a_loader_that_somebody_else_started_is_named():
     hasty = "import pyopencl as cl\ntry: cl.get_platforms()\nexcept cl.LogicError: pass\n"
     assert "came too late" in in_new_process(hasty + "print(devices.advice())")
+
+
+needs_pocl = pytest.mark.skipif(
+    not any("Portable" in info.platform for info in devices.list_devices())
+    or os.cpu_count() < 2
+    or os.sched_getaffinity(0) != set(range(os.cpu_count())),
+    reason="no PoCL, or not several CPUs that these tests may use",
+)
+CPUS_OF_THREADS = """
+import os
+os.sched_setaffinity(0, {cpus})
+before = set(os.listdir("/proc/self/task"))
+devices.choose("Portable")
+print([sorted(os.sched_getaffinity(int(task))) for task in set(os.listdir("/proc/self/task")) - before])
+print(os.environ.get(loader.AFFINITY))
+"""
+
+
+def cpus_of_threads(cpus: set[int], **variables: str) -> tuple[list[list[int]], str]:
+    """Where the threads that PoCL starts may run in a process that may use ``cpus``, and the variable afterwards."""
+    threads, variable = in_new_process(CPUS_OF_THREADS.format(cpus=cpus), **variables).splitlines()
+    return sorted(ast.literal_eval(threads)), variable
+
+
+@needs_pocl
+def test_each_of_pocls_threads_has_its_own_cpu():
+    every = range(os.cpu_count())
+    threads, variable = cpus_of_threads(set(every))
+    assert all([cpu] in threads for cpu in every)
+    assert variable == "None"
+
+
+@needs_pocl
+def test_pocls_threads_stay_within_the_cpus_that_the_process_may_use():
+    last = os.cpu_count() - 1
+    threads, _ = cpus_of_threads({last})
+    assert threads
+    assert all(thread == [last] for thread in threads)
+
+
+@needs_pocl
+def test_the_users_choice_for_pocls_threads_counts():
+    every = list(range(os.cpu_count()))
+    threads, variable = cpus_of_threads(set(every), POCL_AFFINITY="0")
+    assert threads
+    assert all(thread == every for thread in threads)
+    assert variable == "0"
