@@ -2,8 +2,8 @@
  *
  * Built after lanes.cl (and signal.cl, where signals are signed), whose constants, pixel access and `reduce_items` it
  * uses, and the rule of valid pixels; with -D TILE=<pixels of a tile, a multiple of 8> -D LINE=<bytes of a cache line>;
- * with -D NOISE=<0|1>, whether c^2 s is summed too; and with -D EXPOSURE and -D UNIT as image.cl (with a monitor N_p is
- * a sum of exposures).
+ * with -D NOISE=<0|1>, whether c^2 s is summed too; with -D AT_ONCE=<4|8>, how many frames an instruction adds up; and
+ * with -D EXPOSURE and -D UNIT as image.cl (with a monitor N_p is a sum of exposures).
  *
  * A pixel reaches one bin or several adjacent ones, with a share c <= 1 in each: c s and c g take the place of signal
  * and norm. Products with s are summed in float64; what invalid pixels take away is summed in integers, with the norm of
@@ -19,10 +19,14 @@
 #define SPLIT_SUMS (SUMS + NOISE) /* and of the noise: c^2 s */
 #define IMAGE_SUMS 2 /* double8 each, see sum_image */
 
+#define UNROLL _Pragma("unroll") /* so that what is summed stays in registers */
+#define FRAMES(type) VECTOR(type, AT_ONCE)
+#define PASSES (8 / AT_ONCE)
+#define REALS_OF(v) VECTOR(convert_double, AT_ONCE)(v)
 #ifdef SIGNED
-#define REAL_OF(v) convert_double8(as_int8(v))
+#define SIGNALS_OF(v) REALS_OF(VECTOR(as_int, AT_ONCE)(v))
 #else
-#define REAL_OF(v) convert_double8(v)
+#define SIGNALS_OF(v) REALS_OF(v)
 #endif
 
 /* Norm of an entry: a whole number of quanta. (Adding 2^52 rounds; `rint` is a slow call for some compilers.) */
@@ -109,27 +113,32 @@ void transpose(const uint8 *row, global uint8 *pixels) {
     EIGHTS(3, 7, b3, b7)
 }
 
-/* Adds some entries of a tile that lie in one bin to the sums of this bin. */
+/* Adds some entries of a tile that lie in one bin to the sums of this bin. Share and norm are repeated before they are
+ * converted: that is one instruction.
+ */
 void add_parts(
-    global const uint8 *signals, global const ushort *places, global const float *shares, global const uint *norms,
-    const uint entries, global double8 *sums)
+    global const FRAMES(uint) *signals, global const ushort *places, global const float *shares,
+    global const uint *norms, const uint entries, global FRAMES(double) *sums)
 {
-    double8 signal = (double8)0, square = (double8)0, product = (double8)0, noise = (double8)0;
+    FRAMES(double) totals[SPLIT_SUMS][PASSES];
+    UNROLL for (uint sum = 0; sum < SPLIT_SUMS; sum++)
+        UNROLL for (uint pass = 0; pass < PASSES; pass++)
+            totals[sum][pass] = (FRAMES(double))0;
     for (uint e = 0; e < entries; e++) {
-        const double8 part = REAL_OF(signals[places[e]]) * (double)shares[e];
-        signal += part;
-        square += part * part;
-        product += part * (double)norms[e];
+        const FRAMES(double) share = REALS_OF((FRAMES(float))shares[e]), norm = REALS_OF((FRAMES(uint))norms[e]);
+        UNROLL for (uint pass = 0; pass < PASSES; pass++) {
+            const FRAMES(double) part = SIGNALS_OF(signals[places[e] * PASSES + pass]) * share;
+            totals[0][pass] += part;
+            totals[1][pass] += part * part;
+            totals[2][pass] += part * norm;
 #if NOISE
-        noise += part * (double)shares[e];
+            totals[3][pass] += part * share;
 #endif
+        }
     }
-    sums[0] += signal;
-    sums[1] += square;
-    sums[2] += product;
-#if NOISE
-    sums[3] += noise;
-#endif
+    UNROLL for (uint sum = 0; sum < SPLIT_SUMS; sum++)
+        UNROLL for (uint pass = 0; pass < PASSES; pass++)
+            sums[sum * PASSES + pass] += totals[sum][pass];
 }
 
 #define TILES ((PIXELS + TILE - 1) / TILE)
@@ -210,8 +219,8 @@ kernel void integrate_split(
         uint ahead = last;
         for (uint segment = begin; segment < end; segment++) {
             const uint from = segment_start[segment], entries = segment_start[segment + 1] - from;
-            global double8 *at = sums + segment_bin[segment] * SPLIT_SUMS;
-            add_parts(signals, places + from, tile_shares + from, tile_norms + from, entries, at);
+            global FRAMES(double) *at = (global FRAMES(double) *)(sums + segment_bin[segment] * SPLIT_SUMS);
+            add_parts((global FRAMES(uint) *)signals, places + from, tile_shares + from, tile_norms + from, entries, at);
             for (uint line = 0; line < lines && ahead < last + TILE; line++, ahead += LINE / sizeof(PIXEL)) {
                 PREFETCH(0) PREFETCH(1) PREFETCH(2) PREFETCH(3) PREFETCH(4) PREFETCH(5) PREFETCH(6) PREFETCH(7)
             }
