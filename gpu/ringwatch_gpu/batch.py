@@ -183,7 +183,10 @@ class BatchIntegrator:
         return dtype == self.dtype and same_norm and same_signal and geometry.splitting is mine.splitting
 
     def change_mask(self, geometry: Geometry) -> None:
-        """Go on with a geometry that differs in its mask only, in some 0.1 s; no large buffer is made anew."""
+        """Go on with a geometry that differs in its mask only: in some 0.1 s.
+
+        With split pixels a second where pixels come back that were masked before, or on a GPU.
+        """
         if geometry is self.geometry:
             return
         old, new = self.geometry.bin_table, geometry.bin_table

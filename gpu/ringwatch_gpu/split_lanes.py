@@ -47,6 +47,10 @@ def _frames_at_once(device: cl.Device) -> int:
     return 8 if device.platform.name == devices.INTEL else 4
 
 
+def _used(geometry: Geometry) -> NDArray[np.bool_]:
+    return geometry.bin_table < geometry.bins
+
+
 class SplitLaneKernels:
     """kernels/split_lanes.cl: one frame a vector lane."""
 
@@ -69,11 +73,10 @@ class SplitLaneKernels:
         self._exposure_type, planes = exposure_type(monitored), SPLIT_PLANES + tells_noise
         zeros = constant(context, np.zeros(geometry.pixels, pixels.dtype))
         split = tuple(constant(context, array) for array in (splitting.first_bin, splitting.start, splitting.share))
-        tiled = tuple(constant(context, array) for array in Tiles.of(splitting, geometry.norm_q))
         signals = cl.Buffer(context, flags.READ_WRITE, self._items * TILE * _SIGNALS_BYTES)
         partial, losses = (cl.Buffer(context, flags.READ_WRITE, n) for n in lanes_bytes(device, bins, planes))
         # kept: kernels do not keep their arguments alive
-        self._kept = (zeros, split, tiled, signals, partial, losses, *tables.dark)
+        self._kept = (zeros, split, signals, partial, losses, *tables.dark)
         self._host = np.empty((BATCH, planes, bins))
         self._lost = np.empty((BATCH, LOST_PLANES, bins), np.uint64)
         self._images = np.empty((bins, IMAGES, IMAGE_SUMS))
@@ -87,16 +90,29 @@ class SplitLaneKernels:
         image_sum, tables_of = (image.low, image.high, image.lost), (tables.bin_table, tables.norm_q, *split)
         none = (np.uint32(0), np.uint32(0), np.uint32(0), NO_DUMMIES)
         to = (signals, partial, losses, *image_sum)
-        self._integrate.set_args(None, zeros, *tables_of, *tiled, *none, *to, *tables.dark)
+        self._integrate.set_args(None, zeros, *tables_of, *[None] * len(Tiles._fields), *none, *to, *tables.dark)
         self._reduce.set_args(partial, self._sums)
         lost = np.uint32(LOST_PLANES)
         self._reduce_lost.set_args(losses, lost, np.uint32(0), lost, self._lost_sums)
         summed = (image.low, image.high, image.lost_exposure)
         self._image.set_args(*tables_of, *summed, self._exposure_type(0), partial)
         self._reduce_image.set_args(partial, self._image_sums)
+        self._splitting = splitting
+        self._tiles: tuple[cl.Buffer, ...]
+        self._set_tiles(geometry, _used(geometry))
 
     def change_mask(self, geometry: Geometry) -> None:
-        """Nothing to do: the kernels read from the tables which pixels are used."""
+        """Pixels that were not used before take about a second. Those not used now may stay: their signals are 0."""
+        used = _used(geometry)
+        if (used & ~self._tiled).any():
+            self._set_tiles(geometry, used | self._tiled)
+
+    def _set_tiles(self, geometry: Geometry, pixels: NDArray[np.bool_]) -> None:
+        self._tiled, self._tiles = pixels, ()  # their memory is needed
+        tiles = Tiles.of(self._splitting, geometry.norm_q, pixels)
+        self._tiles = tuple(constant(self._queue.context, array) for array in tiles)
+        for position, table in enumerate(self._tiles, start=7):
+            self._integrate.set_arg(position, table)
 
     def integrate(self, frames: cl.Buffer, n_frames: int, validity: Validity) -> SplitFrameSums:
         """Sums of a buffer's first frames."""
