@@ -98,7 +98,6 @@ class SplitLaneKernels:
         self._image.set_args(*tables_of, *summed, self._exposure_type(0), partial)
         self._reduce_image.set_args(partial, self._image_sums)
         self._splitting = splitting
-        self._tiles: tuple[cl.Buffer, ...]
         self._set_tiles(geometry, _used(geometry))
 
     def change_mask(self, geometry: Geometry) -> None:
@@ -108,11 +107,11 @@ class SplitLaneKernels:
             self._set_tiles(geometry, used | self._tiled)
 
     def _set_tiles(self, geometry: Geometry, pixels: NDArray[np.bool_]) -> None:
-        self._tiled, self._tiles = pixels, ()  # their memory is needed
-        tiles = Tiles.of(self._splitting, geometry.norm_q, pixels)
-        self._tiles = tuple(constant(self._queue.context, array) for array in tiles)
-        for position, table in enumerate(self._tiles, start=7):
+        tables = Tiles.of(self._splitting, geometry.norm_q, pixels)
+        tiles = tuple(constant(self._queue.context, table) for table in tables)
+        for position, table in enumerate(tiles, start=7):
             self._integrate.set_arg(position, table)
+        self._tiled, self._tiles = pixels, tiles  # kept, as above
 
     def integrate(self, frames: cl.Buffer, n_frames: int, validity: Validity) -> SplitFrameSums:
         """Sums of a buffer's first frames."""
