@@ -31,7 +31,7 @@ help:
 	echo "make audit     known vulnerabilities in what is installed (asks PyPI), dangerous calls in the sources"
 	echo "make bench     speed of this machine"
 	echo "make study     does the rule stop too early or too late? the tables of docs/stopping.md, two hours"
-	echo "make accuracy  ringwatch and pyFAI's engines against float64: the tables of docs/accuracy.md, some minutes"
+	echo "make accuracy  ringwatch and pyFAI's engines against float64: the tables of docs/accuracy.md, a quarter of an hour"
 	echo "make mutants   do the tests notice planted faults?"
 	echo "make wheelhouse  a folder from which ringwatch is installed without internet"
 	echo "make fuzz      random bytes into the decoders, new ones each time: FUZZ_S=60 seconds"
