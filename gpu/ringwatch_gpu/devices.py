@@ -19,9 +19,8 @@ from .errors import KernelBuildError, NoDevice
 Kind = Literal["gpu", "cpu", "other"]
 
 _KINDS: tuple[Kind, ...] = ("gpu", "cpu", "other")
-POCL, INTEL = "Portable Computing Language", "Intel(R) OpenCL"
-"""Platforms for CPUs."""
-
+INTEL = "Intel(R) OpenCL"
+_CPU_RUNTIMES = ("Portable Computing Language", INTEL)
 _PROBE_FACTOR = 2**24 + 1  # the square needs more than 32 bits
 
 
@@ -135,7 +134,7 @@ def _kind(device: cl.Device) -> Kind:
 
 def _rank(info: DeviceInfo) -> tuple[int, bool, int, str]:
     shares_memory = info.kind == "gpu" and bool(info.device.host_unified_memory)
-    runtime = [POCL, INTEL].index(info.platform) if info.platform in {POCL, INTEL} else 2
+    runtime = _CPU_RUNTIMES.index(info.platform) if info.platform in _CPU_RUNTIMES else len(_CPU_RUNTIMES)
     return _KINDS.index(info.kind), shares_memory, runtime, info.platform
 
 

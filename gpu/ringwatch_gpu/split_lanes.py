@@ -40,15 +40,11 @@ def split_lanes_program(
 
 
 def _frames_at_once(device: cl.Device) -> int:
-    """Four where that is fast: some CPUs (Zen 4) take twice as long for each instruction on 512 bits than on 256.
+    """Four where that is fast: some CPUs (Zen 4) take twice as long for an instruction on 512 bits as for one on 256.
 
     Intel's compiler converts four integers without sign with a call of a function, eight with an instruction.
     """
     return 8 if device.platform.name == devices.INTEL else 4
-
-
-def _used(geometry: Geometry) -> NDArray[np.bool_]:
-    return geometry.bin_table < geometry.bins
 
 
 class SplitLaneKernels:
@@ -98,20 +94,19 @@ class SplitLaneKernels:
         self._image.set_args(*tables_of, *summed, self._exposure_type(0), partial)
         self._reduce_image.set_args(partial, self._image_sums)
         self._splitting = splitting
-        self._set_tiles(geometry, _used(geometry))
+        self._set_tiles(geometry, geometry.mask)
 
     def change_mask(self, geometry: Geometry) -> None:
-        """Pixels that were not used before take about a second. Those not used now may stay: their signals are 0."""
-        used = _used(geometry)
-        if (used & ~self._tiled).any():
-            self._set_tiles(geometry, used | self._tiled)
+        """Pixels that come back take about a second. Those that are masked now may stay: their signals are 0."""
+        if (self._left_out & ~geometry.mask).any():
+            self._set_tiles(geometry, self._left_out & geometry.mask)
 
-    def _set_tiles(self, geometry: Geometry, pixels: NDArray[np.bool_]) -> None:
-        tables = Tiles.of(self._splitting, geometry.norm_q, pixels)
+    def _set_tiles(self, geometry: Geometry, left_out: NDArray[np.bool_]) -> None:
+        tables = Tiles.of(self._splitting, geometry.norm_q, ~left_out.ravel())
         tiles = tuple(constant(self._queue.context, table) for table in tables)
         for position, table in enumerate(tiles, start=7):
             self._integrate.set_arg(position, table)
-        self._tiled, self._tiles = pixels, tiles  # kept, as above
+        self._left_out, self._tiles = left_out, tiles  # kept, as above
 
     def integrate(self, frames: cl.Buffer, n_frames: int, validity: Validity) -> SplitFrameSums:
         """Sums of a buffer's first frames."""

@@ -340,10 +340,8 @@ def test_tiles_hold_every_part_of_their_pixels_once(cache_dir: Path) -> None:
     )
     assert geometry.splitting is not None
     pixels = np.random.default_rng(1).random(101 * 173) < 0.9
-    tiles, entries = (
-        Tiles.of(geometry.splitting, geometry.norm_q, pixels),
-        geometry.splitting.entries(np.flatnonzero(pixels)),
-    )
+    tiles = Tiles.of(geometry.splitting, geometry.norm_q, pixels)
+    entries = geometry.splitting.entries(np.flatnonzero(pixels))
     bin_ = np.repeat(tiles.segment_bin, np.diff(tiles.segment_start)).astype(np.intp)
     first = tiles.segment_start[tiles.first_segment]
     tile = np.repeat(np.arange(first.size - 1), np.diff(first))
